@@ -1,0 +1,100 @@
+package fsm
+
+import "github.com/tidwall/btree"
+
+// timerKey orders timers: by when they are due, then by when they were made. The zero key is none.
+type timerKey struct {
+	due    int64
+	serial uint64
+}
+
+func (k timerKey) set() bool { return k != timerKey{} }
+
+type timerKind uint8
+
+const (
+	timerSession  timerKind = iota + 1 // a session's expiry
+	timerWill                          // an offline session's delayed will
+	timerRetained                      // a retained message's expiry
+)
+
+type timer struct {
+	timerKey
+	kind   timerKind
+	client *client
+	topic  string
+}
+
+// timers are derived from the keys that their records hold, but for the serial.
+type timers struct {
+	queue  *btree.BTreeG[timer]
+	serial uint64
+}
+
+func newTimers() timers {
+	return timers{queue: btree.NewBTreeGOptions(func(a, b timer) bool {
+		if a.due != b.due {
+			return a.due < b.due
+		}
+		return a.serial < b.serial
+	}, btree.Options{NoLocks: true})}
+}
+
+// roundUp is the next whole second: timers of one second fire in one entry.
+func roundUp(ms int64) int64 {
+	if over := ms % 1000; over > 0 {
+		return ms - over + 1000
+	}
+	return ms
+}
+
+// after is at plus seconds, on a whole second.
+func after(at int64, seconds uint32) int64 { return roundUp(at + int64(seconds)*1000) }
+
+// schedule starts a timer.
+func (t *timers) schedule(due int64, kind timerKind, c *client, topic string) timerKey {
+	t.serial++
+	k := timerKey{due, t.serial}
+	t.queue.Set(timer{k, kind, c, topic})
+	return k
+}
+
+// cancel stops a timer and clears its key.
+func (t *timers) cancel(k *timerKey) {
+	if k.set() {
+		t.queue.Delete(timer{timerKey: *k})
+		*k = timerKey{}
+	}
+}
+
+// NextDue is when the next timer is due on the log's clock; a leader then appends a Tick.
+func (f *FSM) NextDue() (int64, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	t, ok := f.timers.queue.Min()
+	return t.due, ok
+}
+
+// fire does what is due.
+func (f *FSM) fire() {
+	for {
+		t, ok := f.timers.queue.Min()
+		if !ok || t.due > f.now {
+			return
+		}
+		f.timers.queue.Delete(t)
+		switch t.kind {
+		case timerSession:
+			f.touch(t.client)
+			t.client.sess.expireAt = timerKey{}
+			f.end(t.client)
+		case timerWill:
+			f.touch(t.client)
+			t.client.willAt = timerKey{}
+			f.willNow(t.client)
+		case timerRetained:
+			f.retained.remove(t.topic)
+		}
+		f.publishWills()
+	}
+}
