@@ -1,0 +1,174 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/skein-mqtt/skein/proto/adminpb"
+)
+
+// Errors that a Cluster may return (wrapped), for the right status code.
+var (
+	// ErrNotLeader: this node does not lead; the order belongs to the leader.
+	ErrNotLeader = errors.New("this node does not lead the cluster")
+	// ErrUnknownNode: no member of that name.
+	ErrUnknownNode = errors.New("no such node")
+	// ErrLive: the node is in service, or removing it would cost the majority.
+	ErrLive = errors.New("the node is in service")
+)
+
+// forwarded marks a call that a node passed on, so that two nodes that each take the other for
+// the leader don't play ball.
+const forwarded = "skein-forwarded"
+
+func (s *Server) find(id string) (*adminpb.Node, error) {
+	if id == "" {
+		return nil, status.Error(codes.InvalidArgument, "node: is empty")
+	}
+	nodes, err := s.only(id)
+	if err != nil {
+		return nil, err
+	}
+	return nodes[0], nil
+}
+
+// forward is a client of the node that role or id picks, or nil when the call may not travel.
+func (s *Server) forward(ctx context.Context, pick func(*adminpb.Node) bool) (adminpb.AdminClient, context.Context, error) {
+	if md, ok := metadata.FromIncomingContext(ctx); ok && len(md.Get(forwarded)) > 0 {
+		return nil, nil, status.Error(codes.Unavailable, "the leader is just changing: try again")
+	}
+	for _, n := range s.cluster.Nodes() {
+		if n.Id != s.config.Self && pick(n) {
+			client, err := s.peers.client(n.AdminAddress)
+			if err != nil {
+				return nil, nil, status.Errorf(codes.Unavailable, "node %s: %v", n.Id, err)
+			}
+			return client, metadata.AppendToOutgoingContext(ctx, forwarded, s.config.Self), nil
+		}
+	}
+	return nil, nil, status.Error(codes.Unavailable, "the cluster has no leader: a majority of the voters must run")
+}
+
+func leads(n *adminpb.Node) bool { return n.Role == "leader" }
+
+func toStatus(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrUnknownNode):
+		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, ErrLive):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, err.Error())
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
+// RemoveNode implements the service.
+func (s *Server) RemoveNode(ctx context.Context, req *adminpb.RemoveNodeRequest) (*adminpb.RemoveNodeResponse, error) {
+	if _, err := s.find(req.Node); err != nil {
+		return nil, err
+	}
+	err := s.cluster.Remove(ctx, req.Node, req.Force)
+	if errors.Is(err, ErrNotLeader) {
+		client, out, err := s.forward(ctx, leads)
+		if err != nil {
+			return nil, err
+		}
+		return client.RemoveNode(out, req)
+	}
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	s.logger.Warn("node removed", "node", req.Node, "force", req.Force)
+	return &adminpb.RemoveNodeResponse{}, nil
+}
+
+// TransferLeader implements the service.
+func (s *Server) TransferLeader(ctx context.Context, req *adminpb.TransferLeaderRequest) (*adminpb.TransferLeaderResponse, error) {
+	if req.Node != "" {
+		if _, err := s.find(req.Node); err != nil {
+			return nil, err
+		}
+	}
+	leader, err := s.cluster.Transfer(ctx, req.Node)
+	if errors.Is(err, ErrNotLeader) {
+		client, out, err := s.forward(ctx, leads)
+		if err != nil {
+			return nil, err
+		}
+		return client.TransferLeader(out, req)
+	}
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &adminpb.TransferLeaderResponse{Leader: leader}, nil
+}
+
+// DrainNode implements the service.
+func (s *Server) DrainNode(req *adminpb.DrainNodeRequest, stream grpc.ServerStreamingServer[adminpb.DrainProgress]) error {
+	if _, err := s.find(req.Node); err != nil {
+		return err
+	}
+	if req.Node != s.config.Self {
+		return s.drainOther(req, stream)
+	}
+	if err := s.local.StartDrain(int(req.Rate), time.Duration(req.TimeoutSeconds)*time.Second); err != nil {
+		return toStatus(err)
+	}
+	s.logger.Info("drain ordered", "rate", req.Rate, "timeout_seconds", req.TimeoutSeconds)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		progress, err := s.local.DrainStatus()
+		if err != nil {
+			return status.Error(codes.Aborted, err.Error())
+		}
+		progress.Node = req.Node
+		if err := stream.Send(progress); err != nil || progress.Done {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-stream.Context().Done():
+			return nil // the drain itself goes on
+		case <-s.stopping:
+			return status.Error(codes.Unavailable, "the node stops")
+		}
+	}
+}
+
+// drainOther relays the stream of the node that is meant.
+func (s *Server) drainOther(req *adminpb.DrainNodeRequest, stream grpc.ServerStreamingServer[adminpb.DrainProgress]) error {
+	client, ctx, err := s.forward(stream.Context(), func(n *adminpb.Node) bool { return n.Id == req.Node })
+	if err != nil {
+		return err
+	}
+	in, err := client.DrainNode(ctx, req)
+	if err != nil {
+		return err
+	}
+	for {
+		progress, err := in.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(progress); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,65 @@
+// Package admin answers operators: the gRPC service skein.admin.v1, for the whole cluster from any
+// node. What is replicated it reads from this node's own memory; what only the holder of a
+// connection knows it asks the other nodes for, and names those that did not answer in time.
+//
+// It owns paging, gathering and forwarding. It must never change anything itself: what an operator
+// orders is handed to those who own it, and it must never wait for a node longer than the
+// operator would.
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/skein-mqtt/skein/proto/adminpb"
+)
+
+// State reads the replicated state. The lists come in ascending order of their key, start after
+// the one given, and end when fn returns false; fn must be quick: the log may wait for it.
+type State interface {
+	// Sessions are the persistent sessions, by client id.
+	Sessions(after string, fn func(*adminpb.Session) bool)
+	// Clients are the connected clients, clean and persistent, as far as the log knows them.
+	Clients(after string, fn func(*adminpb.Client) bool)
+	// Subscriptions are those of persistent sessions of clients from that id on (the id included),
+	// by client id and, within a client, in any order.
+	Subscriptions(from string, fn func(*adminpb.Subscription) bool)
+	// Retained are the retained messages that match filter ("" is every topic), with whole
+	// payloads that the caller must not write to.
+	Retained(filter, after string, fn func(*adminpb.Retained) bool)
+	// Hash is the digest of the state at an applied index.
+	Hash() (applied uint64, digest []byte)
+}
+
+// Local is what this node alone knows: its own connections.
+type Local interface {
+	// Node completes this node's row: state, reason, clients, applied, started.
+	Node(row *adminpb.Node)
+	// Clients calls fn for each connection, in any order.
+	Clients(fn func(*adminpb.Client) bool)
+	// Subscriptions are those of the clean clients connected here, in any order.
+	Subscriptions(fn func(*adminpb.Subscription) bool)
+	// StartDrain begins a drain and returns; while one is under way it only says so (nil).
+	StartDrain(rate int, timeout time.Duration) error
+	// DrainStatus tells how far it is; Done is set once it has ended, with the error that ended it.
+	DrainStatus() (*adminpb.DrainProgress, error)
+}
+
+// Cluster knows the members and changes the configuration of the log.
+type Cluster interface {
+	// Nodes are all members with what the log, the configuration and gossip know of each.
+	Nodes() []*adminpb.Node
+	// Remove and Transfer work on the leader only.
+	Remove(ctx context.Context, node string, force bool) error
+	Transfer(ctx context.Context, node string) (leader string, err error)
+}
+
+// Config of the service.
+type Config struct {
+	Self    string // node id
+	Listen  string
+	Version *adminpb.VersionResponse
+	Gather  time.Duration // how long to wait for the other nodes; 0: 900 ms
+	Logger  *slog.Logger
+}

@@ -1,0 +1,161 @@
+// Package httpd is a node's HTTP server: health for load balancers, metrics for Prometheus,
+// profiles when asked for, and a page for people.
+//
+// It owns paths and status codes. It must never decide whether the node is ready: it asks.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// State is what a load balancer is told.
+type State uint8
+
+// The states.
+const (
+	// NotReady: no new clients and no old ones (503).
+	NotReady State = iota
+	// Ready: serves, or lost its lease so shortly ago that it may be back at once (200).
+	Ready
+	// Draining: no new clients, but the old ones stay until they are asked to leave (404, which
+	// HAProxy's "http-check disable-on-404" reads that way).
+	Draining
+)
+
+// String is the word on the status page.
+func (s State) String() string {
+	switch s {
+	case Ready:
+		return "ready"
+	case Draining:
+		return "draining"
+	}
+	return "unready"
+}
+
+// Health tells whether the node may serve, and why not. It must not block.
+type Health interface {
+	Ready() (state State, reason string)
+}
+
+// Page fills the status page. It may take as long as a cluster-wide read.
+type Page interface {
+	Status(ctx context.Context) Status
+}
+
+// Config of the server.
+type Config struct {
+	Listen   string
+	Pprof    bool
+	Health   Health
+	Page     Page
+	Gatherer prometheus.Gatherer
+	Logger   *slog.Logger
+}
+
+// Server is the HTTP server of one node.
+type Server struct {
+	listener net.Listener
+	server   *http.Server
+	serving  sync.WaitGroup
+}
+
+// Open binds the address and starts to answer. Close ends it.
+func Open(config Config) (*Server, error) {
+	l, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("http.listen: %w", err)
+	}
+	logger := config.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{listener: l, server: &http.Server{
+		Handler:           Handler(config),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}}
+	s.serving.Go(func() {
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			logger.Error("HTTP server ended", "error", err)
+		}
+	})
+	return s, nil
+}
+
+// Addr is the bound address.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Close lets requests under way end, for a second, and closes the rest.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		s.server.Close()
+	}
+	s.serving.Wait()
+	return nil
+}
+
+// Handler serves the paths; Open puts it behind a listener.
+func Handler(config Config) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		state, reason := config.Health.Ready()
+		switch state {
+		case Ready:
+			plain(w, http.StatusOK, withReason("ok", reason))
+		case Draining:
+			plain(w, http.StatusNotFound, withReason("draining", reason))
+		default:
+			plain(w, http.StatusServiceUnavailable, withReason("not ready", reason))
+		}
+	})
+	if config.Gatherer != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(config.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	}
+	if config.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	if config.Page != nil {
+		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+			defer cancel()
+			render(w, config.Page.Status(ctx))
+		})
+	}
+	return mux
+}
+
+func withReason(word, reason string) string {
+	if reason == "" {
+		return word
+	}
+	return word + ": " + reason
+}
+
+func plain(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	fmt.Fprintln(w, text)
+}

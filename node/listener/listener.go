@@ -1,0 +1,211 @@
+// Package listener accepts connections: TCP, TLS, WebSocket's underlying ones and Unix sockets, with
+// or without a PROXY protocol header in front.
+//
+// It owns addresses, certificates and whatever comes before the first byte of the client's own
+// protocol. It knows no MQTT, and nothing that a stranger does before his first packet makes
+// another connection wait.
+package listener
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Config of one listener.
+type Config struct {
+	Spec Spec
+	// Handshake bounds what comes before the client's first byte: the PROXY header and TLS.
+	Handshake time.Duration
+	// Serve runs one connection and returns when it has ended. It is called in a goroutine of its
+	// own and owns nc, whose RemoteAddr is the client's own. For ws and wss the upgrade is still
+	// to come.
+	Serve  func(nc net.Conn, s *Spec)
+	Logger *slog.Logger
+}
+
+// Listener accepts for one Spec.
+type Listener struct {
+	config Config
+	inner  net.Listener
+	tls    *tls.Config
+	group  sync.WaitGroup
+
+	mu      sync.Mutex
+	pending map[net.Conn]struct{} // in their handshake
+	closed  bool
+}
+
+// Open binds the address. Nothing is accepted until Start.
+func Open(config Config) (*Listener, error) {
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Handshake <= 0 {
+		config.Handshake = 10 * time.Second
+	}
+	l := &Listener{config: config, pending: make(map[net.Conn]struct{})}
+	s := &config.Spec
+	var err error
+	if s.Cert != "" {
+		if l.tls, err = tlsConfig(s); err != nil {
+			return nil, fmt.Errorf("listen: %s: %w", s.URL, err)
+		}
+	}
+	if s.Network == "unix" {
+		removeStale(s.Address)
+	}
+	if l.inner, err = net.Listen(s.Network, s.Address); err != nil {
+		return nil, fmt.Errorf("listen: %s: %w", s.URL, err)
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on any more: a process that was killed leaves it.
+func removeStale(path string) {
+	st, err := os.Lstat(path)
+	if err != nil || st.Mode()&os.ModeSocket == 0 {
+		return
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		os.Remove(path)
+	}
+}
+
+func tlsConfig(s *Spec) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+	if err != nil {
+		return nil, fmt.Errorf("cert, key: %w", err)
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if s.Scheme == "wss" {
+		c.NextProtos = []string{"http/1.1"}
+	}
+	if s.CA != "" {
+		pem, err := os.ReadFile(s.CA)
+		if err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+		c.ClientCAs = x509.NewCertPool()
+		if !c.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca: %s holds no certificate", s.CA)
+		}
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+		if s.RequireClientCert {
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+	}
+	return c, nil
+}
+
+// Addr is the bound address.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// Start accepts until Close.
+func (l *Listener) Start() { l.group.Go(l.accept) }
+
+// Stop takes no more connections; those that are being served go on.
+func (l *Listener) Stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
+	l.inner.Close()
+	for nc := range l.pending {
+		nc.Close()
+	}
+}
+
+// Close is Stop, and waits until every connection's Serve has returned: whoever calls it has
+// them closed.
+func (l *Listener) Close() error {
+	l.Stop()
+	l.group.Wait()
+	return nil
+}
+
+func (l *Listener) accept() {
+	wait := time.Duration(0)
+	for {
+		nc, err := l.inner.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of descriptors, or a connection that was gone before we took it.
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			l.config.Logger.Warn("accept failed", "listener", l.config.Spec.URL, "error", err)
+			time.Sleep(wait)
+			continue
+		}
+		wait = 0
+		l.group.Go(func() { l.serve(nc) })
+	}
+}
+
+func (l *Listener) serve(raw net.Conn) {
+	nc := raw
+	if l.config.Spec.Proxy != nil || l.tls != nil {
+		var err error
+		if nc, err = l.handshake(raw); err != nil {
+			raw.Close()
+			l.config.Logger.Debug("connection refused", "listener", l.config.Spec.URL, "remote", raw.RemoteAddr().String(), "error", err)
+			return
+		}
+	}
+	l.config.Serve(nc, &l.config.Spec)
+}
+
+// handshake does what comes before the client's first byte.
+func (l *Listener) handshake(raw net.Conn) (net.Conn, error) {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil, net.ErrClosed
+	}
+	l.pending[raw] = struct{}{}
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.pending, raw)
+	}()
+	if err := raw.SetDeadline(time.Now().Add(l.config.Handshake)); err != nil {
+		return nil, err
+	}
+	nc := raw
+	if p := l.config.Spec.Proxy; p != nil {
+		remote, err := p.accept(raw)
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := raw.(*net.TCPConn)
+		if !ok {
+			return nil, errNoHeader
+		}
+		nc = &proxied{TCPConn: tcp, remote: remote}
+	}
+	if l.tls != nil {
+		secured := tls.Server(nc, l.tls)
+		if err := secured.HandshakeContext(context.Background()); err != nil {
+			return nil, err
+		}
+		nc = secured
+	}
+	return nc, raw.SetDeadline(time.Time{})
+}

@@ -1,0 +1,47 @@
+package listener
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	s, err := Parse("tls://[::1]:8883?cert=c.pem&key=k.pem&ca=ca.pem&require_client_cert=true&proxy=v2&proxy_from=10.1.2.3/8,::1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Scheme != "tls" || s.Network != "tcp" || s.Address != "[::1]:8883" || s.Cert != "c.pem" || s.Key != "k.pem" || s.CA != "ca.pem" ||
+		!s.RequireClientCert || s.Proxy == nil || s.Proxy.Version != 2 || len(s.Proxy.From) != 2 ||
+		s.Proxy.From[0].String() != "10.0.0.0/8" || s.Proxy.From[1].String() != "::1/128" {
+		t.Errorf("%+v %+v", s, s.Proxy)
+	}
+	for text, want := range map[string]string{"ws://:1/mqtt": "/mqtt", "ws://:1": "", "ws://:1/": ""} {
+		if s, err := Parse(text); err != nil || s.Path != want {
+			t.Errorf("%s: %+v %v", text, s, err)
+		}
+	}
+	if s, err := Parse("unix:///run/s.sock"); err != nil || s.Network != "unix" || s.Address != "/run/s.sock" {
+		t.Errorf("%+v %v", s, err)
+	}
+	for text, want := range map[string]string{
+		"1883":                                  "wants a URL",
+		"quic://:1":                             "not supported by this version",
+		"tcp://1883":                            "wants HOST:PORT",
+		"unix://run/s.sock":                     "has the host",
+		"tcp://:1?prox=v2":                      "unknown setting prox: tcp:// knows proxy, proxy_from",
+		"unix:///s?proxy=v2":                    "knows none",
+		"tcp://:1?proxy=v3&proxy_from=::1":      "proxy wants v1 or v2",
+		"tcp://:1?proxy=v2":                     "proxy wants proxy_from",
+		"tcp://:1?proxy=v2&proxy=v1":            "twice",
+		"tcp://:1?proxy_from=::1":               "wants proxy=v2",
+		"tcp://:1?proxy=v2&proxy_from=10.0.0/8": "proxy_from wants networks",
+		"tls://:1":                              "wants a certificate",
+		"tls://:1?cert=c&key=k&require_client_cert=maybe": "true or false",
+		"tls://:1?cert=c&key=k&require_client_cert=true":  "wants ca=FILE",
+		"tcp://:1?a=%zz": "can't be read",
+	} {
+		if s, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v %v", text, s, err)
+		}
+	}
+}
