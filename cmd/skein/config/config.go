@@ -1,0 +1,167 @@
+// Package config is the configuration of a node: every key with its default and its explanation,
+// read from a YAML file, from the environment and from flags, in that order.
+//
+// It owns names and values; it must never know what a value does. A key that nobody knows is
+// refused with the nearest valid one: a limit that was misspelt is a limit that is not there.
+package config
+
+import (
+	"math"
+	"time"
+)
+
+// Config is the effective configuration. The tags are the single source of the keys: of the
+// file's, the environment's and the flags' names, and of the comments in the printed form.
+type Config struct {
+	Node    Node     `key:"node" doc:"Who this node is."`
+	Data    Data     `key:"data" doc:"What it keeps on disk."`
+	Listen  []string `key:"listen" doc:"MQTT listeners, as URLs: tcp://HOST:PORT, ws://HOST:PORT/PATH, tls://, wss://, psk://, unix:///PATH, quic://.\nTheir own settings are the URL's query, or keys beside 'url:', as in tls://:8883?cert=c.pem&key=k.pem\nor tcp://:1883?proxy=v2&proxy_from=10.0.0.0/8 (PROXY protocol, required from these networks)."`
+	HTTP    HTTP     `key:"http" doc:"Health, metrics and the status page."`
+	Admin   Admin    `key:"admin" doc:"The admin gRPC service, which 'skein get' and the like talk to."`
+	Peer    Peer     `key:"peer" doc:"Where the other nodes reach this one: the log and the links."`
+	Gossip  Gossip   `key:"gossip" doc:"Where nodes find each other (TCP and UDP)."`
+	Cluster Cluster  `key:"cluster" doc:"The other nodes, and how long to wait for them."`
+	MQTT    MQTT     `key:"mqtt" doc:"What clients may do."`
+	Drain   Drain    `key:"drain" doc:"How a node that stops lets its clients go."`
+	Disk    Disk     `key:"disk" doc:"When the disk counts as full."`
+	Log     Log      `key:"log" doc:"This process's own log, on stderr."`
+}
+
+// Node is the section node.
+type Node struct {
+	ID string `key:"id" doc:"Its name in the cluster, unique and lasting. Empty: the one that the data folder was made with, else the host's name."`
+}
+
+// Data is the section data.
+type Data struct {
+	Dir string `key:"dir" flag:"data" doc:"The data folder. Locked: one process a folder."`
+}
+
+// HTTP is the section http.
+type HTTP struct {
+	Listen    string `key:"listen" flag:"http" doc:"Address; empty: no HTTP server."`
+	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound."`
+	Pprof     bool   `key:"pprof" doc:"Serve /debug/pprof."`
+}
+
+// Admin is the section admin.
+type Admin struct {
+	Listen    string `key:"listen" flag:"admin" doc:"Address; empty: no admin service. It asks for no password: bind it to loopback or to a private network."`
+	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound."`
+}
+
+// Peer is the section peer.
+type Peer struct {
+	Listen    string `key:"listen" flag:"peer" doc:"Address. Bind it to loopback or to a private network."`
+	Advertise string `key:"advertise" doc:"What the others are told, HOST:PORT or a HOST alone; empty: as bound, or a private address of this host."`
+}
+
+// Gossip is the section gossip.
+type Gossip struct {
+	Listen    string `key:"listen" flag:"gossip" doc:"Address. Bind it to loopback or to a private network."`
+	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound, or a private address of this host."`
+}
+
+// Cluster is the section cluster.
+type Cluster struct {
+	Name            string        `key:"name" doc:"Nodes of another name are refused."`
+	Join            []string      `key:"join" flag:"join" doc:"Gossip addresses of other nodes. A DNS name stands for all its addresses."`
+	BootstrapExpect int           `key:"bootstrap_expect" flag:"bootstrap-expect" doc:"A cluster is founded once that many nodes with an empty data folder have met. Matters on the first start only."`
+	RaftHeartbeat   time.Duration `key:"raft_heartbeat" doc:"A follower that hears nothing from the leader for so long stands for election."`
+	RaftElection    time.Duration `key:"raft_election" doc:"A candidate waits so long for votes."`
+	RaftLease       time.Duration `key:"raft_lease" doc:"A leader that reaches no majority for so long steps down; at most raft_heartbeat."`
+	Lease           time.Duration `key:"lease" doc:"A node may serve for so long after it last asked the leader."`
+	Drift           time.Duration `key:"drift" doc:"How far two nodes' clocks may drift apart within a lease. A node is declared dead after lease + drift."`
+	Grace           time.Duration `key:"grace" doc:"A node without a lease keeps its clients for so long, acknowledging nothing; then it closes them."`
+	SnapshotBytes   Size          `key:"snapshot_bytes" doc:"A snapshot is taken when the log has grown by this much."`
+	LinkBuffer      Size          `key:"link_buffer" doc:"Unacknowledged bytes on the way to one other node before publishers are paused."`
+}
+
+// MQTT is the section mqtt.
+type MQTT struct {
+	MaxPacketSize     Size          `key:"max_packet_size" doc:"The largest packet that a client may send."`
+	ReceiveMaximum    uint16        `key:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have on the way to the node."`
+	MaxInflight       uint16        `key:"max_inflight" doc:"QoS 1 and 2 messages on the way to a client; its own Receive Maximum may be lower."`
+	MaxKeepalive      uint16        `key:"max_keepalive" doc:"Seconds; a longer one, or none, is replaced by this (3.x: refused). 0: no limit."`
+	TopicAliasMaximum uint16        `key:"topic_alias_maximum" doc:"Topic aliases that a client may use towards the node; 0: none."`
+	MaxQueuedMessages uint32        `key:"max_queued_messages" doc:"Messages that wait for a session. 0: no limit."`
+	MaxQueuedBytes    Size          `key:"max_queued_bytes" doc:"The same in bytes. 0: no limit."`
+	QueueQoS0         bool          `key:"queue_qos0" doc:"Queue QoS 0 messages, too, while a persistent session is not connected."`
+	SessionExpiryMax  uint32        `key:"session_expiry_max" doc:"Seconds; a session that asks for more gets this. 4294967295: never expires, also the limit of MQTT 3.x sessions."`
+	MaxConnections    int           `key:"max_connections" doc:"Connections to this node. 0: no limit."`
+	ConnectTimeout    time.Duration `key:"connect_timeout" doc:"A connection that has not sent its CONNECT by then is closed."`
+	RetainAvailable   bool          `key:"retain_available" doc:"Whether messages may be retained."`
+	MaxQoS            uint8         `key:"max_qos" doc:"The highest QoS that a client may publish with: 0, 1 or 2."`
+	WildcardAvailable bool          `key:"wildcard_available" doc:"Whether filters may hold wildcards."`
+	SharedAvailable   bool          `key:"shared_available" doc:"Whether shared subscriptions may be made."`
+	DenySubscribe     []string      `key:"deny_subscribe" doc:"Filters that nobody may subscribe to."`
+	LegacySuback      bool          `key:"legacy_suback" doc:"Answer a refused subscription with 0x80 on 5.0, too."`
+	SysInterval       time.Duration `key:"sys_interval" doc:"How often $SYS topics are published. 0: never."`
+	MaxBufferedBytes  Size          `key:"max_buffered_bytes" doc:"Bytes that wait to be written to one client; above it QoS 0 messages for it are dropped."`
+	MaxTopicLevels    int           `key:"max_topic_levels" doc:"Levels that a topic or a filter may have."`
+}
+
+// Drain is the section drain.
+type Drain struct {
+	Timeout         time.Duration `key:"timeout" doc:"A drain takes at most so long, also the one at SIGTERM. A second signal ends it at once."`
+	Rate            int           `key:"rate" doc:"Connections that are let go per second. 0: no limit."`
+	ClientTimeout   time.Duration `key:"client_timeout" doc:"How long one client may take to acknowledge what it was sent."`
+	ServerReference string        `key:"server_reference" doc:"Where MQTT 5 clients are told to go, HOST:PORT; empty: they are not told."`
+}
+
+// Disk is the section disk.
+type Disk struct {
+	LowBytes   Size          `key:"low_bytes" doc:"The node turns not ready when less is free on the data folder's disk. 0: not watched."`
+	LowPercent int           `key:"low_percent" doc:"The same as a percentage of the disk, where that is less than low_bytes. 0: low_bytes alone counts."`
+	Interval   time.Duration `key:"interval" doc:"How often to look."`
+}
+
+// Log is the section log.
+type Log struct {
+	Level  string `key:"level" flag:"log-level" doc:"debug, info, warn or error."`
+	Format string `key:"format" flag:"log-format" doc:"text or json."`
+}
+
+// Default is the configuration of a node that was told nothing: a whole broker on loopback.
+func Default() *Config {
+	return &Config{
+		Data:   Data{Dir: "./skein-data"},
+		Listen: []string{"tcp://127.0.0.1:1883"},
+		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
+		Admin:  Admin{Listen: "127.0.0.1:7883"},
+		Peer:   Peer{Listen: "127.0.0.1:7884"},
+		Gossip: Gossip{Listen: "127.0.0.1:7885"},
+		Cluster: Cluster{
+			Name:            "skein",
+			BootstrapExpect: 1,
+			RaftHeartbeat:   500 * time.Millisecond,
+			RaftElection:    500 * time.Millisecond,
+			RaftLease:       250 * time.Millisecond,
+			Lease:           500 * time.Millisecond,
+			Drift:           100 * time.Millisecond,
+			Grace:           3 * time.Second,
+			SnapshotBytes:   64 << 20,
+			LinkBuffer:      16 << 20,
+		},
+		MQTT: MQTT{
+			MaxPacketSize:     1 << 20,
+			ReceiveMaximum:    1024,
+			MaxInflight:       256,
+			TopicAliasMaximum: 64,
+			MaxQueuedMessages: 100_000,
+			MaxQueuedBytes:    64 << 20,
+			SessionExpiryMax:  math.MaxUint32,
+			ConnectTimeout:    10 * time.Second,
+			RetainAvailable:   true,
+			MaxQoS:            2,
+			WildcardAvailable: true,
+			SharedAvailable:   true,
+			SysInterval:       10 * time.Second,
+			MaxBufferedBytes:  4 << 20,
+			MaxTopicLevels:    128,
+		},
+		Drain: Drain{Timeout: 30 * time.Second, Rate: 1000, ClientTimeout: 5 * time.Second},
+		Disk:  Disk{LowBytes: 256 << 20, LowPercent: 2, Interval: 5 * time.Second},
+		Log:   Log{Level: "info", Format: "text"},
+	}
+}
