@@ -22,7 +22,9 @@ func (f *FSM) Route(topic string) Route {
 			}
 			r.Persistent = max(r.Persistent, persistent)
 			r.QueueQoS0 = r.QueueQoS0 || g.stats.queue0 > 0
-			r.Shared = append(r.Shared, SharedRoute{Filter: fl.name, Group: g.name, Persistent: persistent, Nodes: nodes})
+			r.Shared = append(r.Shared, SharedRoute{
+				Filter: fl.name, Group: g.name, Persistent: persistent, Nodes: nodes, Weights: weights(nodes, g.nodes),
+			})
 		}
 	}
 	return r
@@ -36,4 +38,16 @@ func connectedNodes(dst []NodeRef, nodes []presence) []NodeRef {
 		}
 	}
 	return dst
+}
+
+// weights counts the connected members on each of the nodes.
+func weights(refs []NodeRef, nodes []presence) []int {
+	out := make([]int, len(refs))
+	for i := range nodes {
+		p := &nodes[i]
+		if k := slices.Index(refs, p.inc.ref()); k >= 0 {
+			out[k] += p.online + p.clean
+		}
+	}
+	return out
 }

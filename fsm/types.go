@@ -227,4 +227,5 @@ type SharedRoute struct {
 	Group      string
 	Persistent byte // as in Route, for this group alone
 	Nodes      []NodeRef
+	Weights    []int // how many connected members each of Nodes has
 }
