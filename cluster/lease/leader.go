@@ -172,6 +172,23 @@ func (l *Leader) Refuse(ref fsm.NodeRef) {
 	}
 }
 
+// Expire stops granting leases to an incarnation whose process has ended or gave it up, as Refuse does,
+// and tells how much longer it must be left alone: the last lease that was granted in this term may
+// still run somewhere.
+func (l *Leader) Expire(ref fsm.NodeRef) time.Duration {
+	l.Refuse(ref)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now == nil {
+		return 0
+	}
+	h := l.now.core.find(ref)
+	if h == nil || !h.granted {
+		return 0
+	}
+	return max(0, h.renewed+l.cfg.Duration+l.cfg.Drift-l.cfg.Clock())
+}
+
 // Condemn makes the command that ends an incarnation, by its own wish: no lease is granted to it any
 // more. nil: this node does not lead, or that incarnation is not live.
 func (l *Leader) Condemn(ref fsm.NodeRef, reason string) *fsmpb.System {

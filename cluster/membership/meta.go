@@ -15,7 +15,9 @@ type Node struct {
 	HTTP   string `json:"h,omitempty"`
 	Exists bool   `json:"x,omitempty"` // its data folder holds a cluster's state
 	Expect int    `json:"e,omitempty"` // with how many blank nodes it would found one
-	Gossip string `json:"-"`           // where it was heard from
+	// Founder is the node id that it wants to found the cluster; empty: it has not chosen.
+	Founder string `json:"f,omitempty"`
+	Gossip  string `json:"-"` // where it was heard from
 }
 
 // metaLimit is memberlist's own.

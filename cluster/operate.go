@@ -1,0 +1,207 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/skein-mqtt/skein/cluster/replica"
+	"github.com/skein-mqtt/skein/proto/fsmpb"
+)
+
+// transferPatience bounds an attempt to hand the leadership over.
+const transferPatience = 3 * time.Second
+
+// Remove takes a node out of the cluster for good, at the leader only (else ErrNotLeader). One in
+// service is refused with ErrLive, unless force ends its service first; one whose vote is needed with
+// ErrQuorum. It blocks until that is committed. The node's data folder must be cleared before it can
+// join again.
+func (c *Cluster) Remove(ctx context.Context, node string, force bool) error {
+	if !c.log.IsLeader() {
+		return ErrNotLeader
+	}
+	servers, err := c.serversOf(node)
+	if err != nil {
+		return err
+	}
+	if _, known := c.member(node); len(servers) == 0 && !known {
+		return fmt.Errorf("%w: %s", ErrUnknownNode, node)
+	}
+	ref, live := c.fsm.Live(node)
+	if live && !force {
+		return fmt.Errorf("%w: %s: stop it first, or force it", ErrLive, node)
+	}
+	if node == c.cfg.NodeID {
+		// Only another leader can see it through.
+		if _, err := c.Transfer(ctx, ""); err != nil {
+			return fmt.Errorf("%w: %s leads, and could not hand the leadership over: %w", ErrQuorum, node, err)
+		}
+		return ErrNotLeader
+	}
+	if err := c.setRemoving(node); err != nil {
+		return err
+	}
+	defer c.unsetRemoving(node)
+	if live {
+		if err := c.mayRemove(servers); err != nil {
+			return err
+		}
+		c.leader.Refuse(ref)
+		c.cfg.Logger.Warn("a node in service is being removed", "node", node, "incarnation", ref.Incarnation)
+		if err := c.until(ctx, func() bool { now, ok := c.fsm.Live(node); return !ok || now != ref }); err != nil {
+			return err
+		}
+	}
+	c.configuring.Lock()
+	defer c.configuring.Unlock()
+	for _, s := range servers {
+		if err := c.remove(ctx, s); err != nil {
+			return ordered(err)
+		}
+	}
+	return c.forget(ctx, node)
+}
+
+// forget takes a node that is no member any more out of the replicated state. Called at the leader, with
+// configuring held.
+func (c *Cluster) forget(ctx context.Context, node string) error {
+	if m, ok := c.member(node); !ok || m.Live {
+		return nil
+	}
+	_, err := c.log.AppendSystem(ctx, &fsmpb.System{Op: &fsmpb.System_NodeRemoved{NodeRemoved: &fsmpb.NodeRemoved{Node: node}}})
+	return ordered(err)
+}
+
+func (c *Cluster) mayRemove(servers []replica.Server) error {
+	all, err := c.log.Servers()
+	if err != nil {
+		return err
+	}
+	for _, s := range servers {
+		if n, alive := c.voters(all, s.ID); s.Voter && alive < n/2+1 {
+			return fmt.Errorf("%w: without %s %d of %d voters are in service", ErrQuorum, s.ID, alive, n)
+		}
+	}
+	return nil
+}
+
+// serversOf are a node's places in the log's configuration: one, as a rule.
+func (c *Cluster) serversOf(node string) ([]replica.Server, error) {
+	servers, err := c.log.Servers()
+	if err != nil {
+		return nil, err
+	}
+	var out []replica.Server
+	for _, s := range servers {
+		if nodeOf(s.ID) == node {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// Transfer hands the leadership to a node, or to whoever is best when node is empty, at the leader only
+// (else ErrNotLeader). It blocks until another one leads, and names it.
+func (c *Cluster) Transfer(ctx context.Context, node string) (leader string, err error) {
+	if !c.log.IsLeader() {
+		return "", ErrNotLeader
+	}
+	if node == c.cfg.NodeID {
+		return node, nil
+	}
+	var to replica.Server
+	if node != "" {
+		servers, err := c.serversOf(node)
+		if err != nil {
+			return "", err
+		}
+		for _, s := range servers {
+			if s.Voter {
+				to = s
+			}
+		}
+		switch {
+		case len(servers) == 0:
+			return "", fmt.Errorf("%w: %s", ErrUnknownNode, node)
+		case to.ID == "":
+			return "", fmt.Errorf("%s has no vote yet: it can't lead", node)
+		case !c.alive(to.ID):
+			return "", fmt.Errorf("%s is not in service: it can't lead", node)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, transferPatience)
+	defer cancel()
+	if err := c.log.Transfer(ctx, to.ID, to.Address); err != nil {
+		return "", ordered(err)
+	}
+	err = c.until(ctx, func() bool {
+		id, _ := c.log.Leader()
+		leader = nodeOf(id)
+		return leader != "" && leader != c.cfg.NodeID
+	})
+	return leader, err
+}
+
+// HandOver is what a node does with its leadership before it goes: it transfers it if it leads and
+// another node in service has a vote, and else does nothing.
+func (c *Cluster) HandOver(ctx context.Context) error {
+	servers, err := c.log.Servers()
+	if err != nil {
+		return err
+	}
+	if _, alive := c.voters(servers, c.id); alive == 0 {
+		return nil
+	}
+	if _, err := c.Transfer(ctx, ""); err != nil && !errors.Is(err, ErrNotLeader) {
+		return err
+	}
+	return nil
+}
+
+// until waits for what is bound to come.
+func (c *Cluster) until(ctx context.Context, done func() bool) error {
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.ctx.Done():
+			return ErrClosed
+		case <-time.After(lookAgain):
+		}
+	}
+	return nil
+}
+
+// ordered turns the log's own refusal into the one that operators' callers know.
+func ordered(err error) error {
+	if errors.Is(err, replica.ErrNotLeader) {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	return err
+}
+
+func (c *Cluster) setRemoving(node string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removing[node] {
+		return fmt.Errorf("%s is being removed already", node)
+	}
+	if c.removing == nil {
+		c.removing = make(map[string]bool)
+	}
+	c.removing[node] = true
+	return nil
+}
+
+func (c *Cluster) unsetRemoving(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.removing, node)
+}
+
+func (c *Cluster) isRemoving(node string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.removing[node]
+}

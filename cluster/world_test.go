@@ -1,0 +1,295 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/proto/clusterpb"
+	"github.com/skein-mqtt/skein/proto/fsmpb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds whatever a test waits for. On a machine that is busy with other things an election
+// may take several attempts.
+const patience = 20 * time.Second
+
+// world is a cluster in one process.
+type world struct {
+	t      *testing.T
+	expect int
+	nodes  map[string]*node
+	gossip []string
+}
+
+// node is one node over its lives; Cluster is the current one.
+type node struct {
+	*Cluster
+	w    *world
+	id   string
+	dir  string
+	addr string // peer address, kept over restarts unless cleared
+	fsm  *fsm.FSM
+	rec  *recorder
+}
+
+// recorder is the handler: it notes what it is told.
+type recorder struct {
+	mu      sync.Mutex
+	events  []string
+	topics  []string
+	downs   []fsm.NodeRef
+	got     []string
+	serving fsm.NodeRef
+}
+
+func (r *recorder) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) Apply(effects []fsm.Effect) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range effects {
+		switch e := &effects[i]; e.Kind {
+		case fsm.EffectPublished:
+			r.topics = append(r.topics, e.Message.Topic)
+		case fsm.EffectNodeDown:
+			r.downs = append(r.downs, e.Node)
+		}
+	}
+}
+
+func (r *recorder) Deliver(_ fsm.NodeRef, f *clusterpb.Frame) clusterpb.LinkCode {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = append(r.got, string(f.Payload))
+	return clusterpb.LinkTaken
+}
+
+func (r *recorder) Serving(self fsm.NodeRef) {
+	r.note("serving")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.serving = self
+}
+
+func (r *recorder) Ended(fsm.NodeRef) {
+	r.note("ended")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.serving = fsm.NodeRef{}
+}
+func (r *recorder) LeaseLost(beyond bool) { r.note("lost %t", beyond) }
+func (r *recorder) LeaseBack()            { r.note("back") }
+
+func (r *recorder) seen() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+func (r *recorder) published() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.topics)
+}
+
+func (r *recorder) down(ref fsm.NodeRef) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.downs, ref)
+}
+
+func newWorld(t *testing.T, expect int, ids ...string) *world {
+	w := &world{t: t, expect: expect, nodes: make(map[string]*node)}
+	t.Cleanup(func() {
+		for _, n := range w.nodes {
+			n.close()
+		}
+	})
+	root := t.TempDir()
+	for _, id := range ids {
+		w.nodes[id] = &node{w: w, id: id, dir: filepath.Join(root, id)}
+	}
+	for _, id := range ids {
+		w.nodes[id].start()
+	}
+	return w
+}
+
+func (w *world) config(n *node) Config {
+	cfg := Config{
+		NodeID: n.id, DataDir: n.dir, PeerBind: "127.0.0.1:0", GossipBind: "127.0.0.1:0",
+		Join: slices.Clone(w.gossip), BootstrapExpect: w.expect, Grace: 500 * time.Millisecond,
+		MQTTAdvertise: "127.0.0.1:1883", Version: "1", Features: 1,
+		Logger: slog.New(slog.DiscardHandler),
+	}
+	if n.addr != "" {
+		cfg.PeerBind = n.addr
+	}
+	if os.Getenv("SKEIN_TEST_LOG") != "" {
+		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", n.id)
+	}
+	if w.expect == 1 && len(w.nodes) == 1 {
+		cfg.GossipBind = ""
+	}
+	return cfg
+}
+
+func (n *node) start() {
+	n.w.t.Helper()
+	n.fsm, n.rec = fsm.New(n.id), &recorder{}
+	c, err := Open(n.w.t.Context(), n.w.config(n), n.fsm, n.rec)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	n.Cluster, n.addr = c, c.PeerAddress()
+	if g := c.GossipAddress(); g != "" {
+		n.w.gossip = append(n.w.gossip, g)
+	}
+}
+
+func (n *node) close() {
+	if n.Cluster != nil {
+		if err := n.Close(); err != nil {
+			n.w.t.Errorf("%s: %v", n.id, err)
+		}
+		select {
+		case err := <-n.Failed():
+			n.w.t.Errorf("%s failed: %v", n.id, err)
+		default:
+		}
+		n.Cluster = nil
+	}
+}
+
+func (w *world) running() []*node {
+	var out []*node
+	for _, n := range w.nodes {
+		if n.Cluster != nil {
+			out = append(out, n)
+		}
+	}
+	slices.SortFunc(out, func(a, b *node) int { return int(a.id[len(a.id)-1]) - int(b.id[len(b.id)-1]) })
+	return out
+}
+
+// until waits for something that must come.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			for _, n := range w.running() {
+				serving, why := n.InService()
+				leader, _ := n.log.Leader()
+				servers, _ := n.log.Servers()
+				w.t.Logf("%s: serving %t (%s), leader %s, servers %v, events %v, members %+v", n.id, serving, why, leader, servers, n.rec.seen(), n.fsm.Members())
+			}
+			w.t.Fatalf("not in time: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (w *world) serving(ids ...string) {
+	w.t.Helper()
+	for _, id := range ids {
+		n := w.nodes[id]
+		w.until(id+" serves", func() bool { ok, _ := n.InService(); return ok && n.Leased() })
+	}
+}
+
+func (w *world) leader() *node {
+	w.t.Helper()
+	var leader *node
+	w.until("a leader that is ready", func() bool {
+		for _, n := range w.running() {
+			if n.log.IsLeader() && n.Cluster.leader.Ready() {
+				leader = n
+				return true
+			}
+		}
+		return false
+	})
+	return leader
+}
+
+// follower is a node that does not lead.
+func (w *world) follower() *node {
+	w.t.Helper()
+	leader := w.leader()
+	for _, n := range w.running() {
+		if n != leader {
+			return n
+		}
+	}
+	w.t.Fatal("no follower")
+	return nil
+}
+
+func publish(topic string) *fsmpb.Command {
+	return &fsmpb.Command{Op: &fsmpb.Command_Publish{Publish: &fsmpb.Publish{Topic: topic, Payload: []byte("x"), Qos: 1, Retain: true}}}
+}
+
+// propose waits until a publish of this node is applied here.
+func (n *node) propose(topic string) fsm.Result {
+	n.w.t.Helper()
+	type outcome struct {
+		r   fsm.Result
+		err error
+	}
+	done := make(chan outcome, 1)
+	n.Propose(publish(topic), func(r fsm.Result, err error) { done <- outcome{r, err} })
+	select {
+	case o := <-done:
+		if o.err != nil {
+			n.w.t.Fatalf("%s: %s: %v", n.id, topic, o.err)
+		}
+		return o.r
+	case <-time.After(patience):
+		n.w.t.Fatalf("%s: %s was not applied in time", n.id, topic)
+	}
+	return fsm.Result{}
+}
+
+func (n *node) has(topic string) bool { return slices.Contains(n.rec.published(), topic) }
+
+func (n *node) barrier(index uint64) {
+	n.w.t.Helper()
+	done := make(chan struct{})
+	n.Barrier(index, func() { close(done) })
+	select {
+	case <-done:
+	case <-time.After(patience):
+		n.w.t.Fatalf("%s: no watermark of %d in time, but %d", n.id, index, n.Watermark())
+	}
+}
+
+func (w *world) role(of string) Role {
+	for _, i := range w.leader().Nodes() {
+		if i.ID == of {
+			return i.Role
+		}
+	}
+	return ""
+}
+
+func ctx(t *testing.T) context.Context {
+	c, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return c
+}
