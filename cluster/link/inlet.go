@@ -140,11 +140,12 @@ func (in *inlet) heard(s *intake) {
 	}
 }
 
-// deliver hands a frame on, unless its connection has been taken over.
+// deliver hands a frame on, unless its connection has been taken over: the origin hears that it was
+// not taken, for it must not be acknowledged to a publisher whose node has yet to learn of the end.
 func (in *inlet) deliver(f *clusterpb.Frame) clusterpb.LinkCode {
 	if known, ok := in.l.state.ClientEpoch(f.ClientID); ok && f.Epoch != 0 && uint64(known) > f.Epoch {
 		in.l.cfg.Dropped(reasonStale, 1)
-		return clusterpb.LinkTaken
+		return clusterpb.LinkNoMember
 	}
 	return in.l.host.Deliver(in.from, f)
 }

@@ -28,7 +28,7 @@ type LinkCode uint8
 // Outcomes of a frame.
 const (
 	LinkTaken    LinkCode = iota // the receiver checked it and put it into mailboxes, or holds it for order
-	LinkNoMember                 // a shared pick found no member there: pick again
+	LinkNoMember                 // a shared pick found no member there: pick again; or the publisher's connection is older than the one that the receiver knows
 	LinkGone                     // the receiver's incarnation ended: nothing more to do for its clients, pick again for shared groups
 )
 
