@@ -55,7 +55,7 @@ type Conn struct {
 	again   bool       // resumed: Data has to see its rest again
 	wake    *sync.Cond // for a paused reader; nil until the first pause
 
-	h        Handler
+	h        Handler // nil before Serve
 	t        transport
 	ws       *wsReader // nil: not a WebSocket
 	partial  []byte    // what Data left over; the reader's
@@ -297,24 +297,32 @@ func (c *Conn) Abort() {
 		c.mu.Unlock()
 		return
 	}
-	c.giveUp()
+	c.giveUp(false)
 }
 
-// giveUp writes no more and ends the sending direction; the reader ends soon after. Caller holds
-// Lock, which is released, and has seen that !flushed.
-func (c *Conn) giveUp() {
-	c.flushed = true
+// giveUp writes no more and ends the sending direction; the reader ends soon after. fresh gives the
+// client the whole lingering time, whatever of it has passed. Caller holds Lock, which is released,
+// and has seen that !flushed.
+func (c *Conn) giveUp(fresh bool) {
+	fresh = fresh || !c.limited
+	c.flushed, c.limited = true, true
 	c.release()
 	if !c.t.slow() {
 		c.mu.Unlock()
-		c.t.shut()
+		c.shut(fresh)
 		return
 	}
 	c.wg.Add(1)
 	c.mu.Unlock()
 	go func() {
 		defer c.wg.Done()
-		c.t.shut()
+		c.shut(fresh)
 	}()
 }
 
+func (c *Conn) shut(fresh bool) {
+	if fresh {
+		c.t.limit()
+	}
+	c.t.shut()
+}

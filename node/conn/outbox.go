@@ -93,7 +93,7 @@ func (c *Conn) flush(ba *Batch) {
 			putBuffer(buf)
 		case err != nil:
 			putBuffer(buf)
-			c.giveUp() // the reader meets what is wrong with the socket
+			c.giveUp(false) // the reader meets what is wrong with the socket
 			return
 		case off < len(buf):
 			c.wg.Add(1)
@@ -104,9 +104,12 @@ func (c *Conn) flush(ba *Batch) {
 			putBuffer(buf)
 		}
 	}
-	drained := c.notify
-	if c.written() && drained {
-		c.h.Drained(ba)
+	h := c.h
+	if !c.notify {
+		h = nil
+	}
+	if c.written() && h != nil {
+		h.Drained(ba)
 	}
 }
 
@@ -121,7 +124,7 @@ func (c *Conn) written() bool {
 	if c.flushed {
 		c.mu.Unlock()
 	} else {
-		c.giveUp()
+		c.giveUp(true)
 	}
 	return false
 }
@@ -135,18 +138,19 @@ func (c *Conn) finish(buf []byte, off int) {
 		putBuffer(buf)
 		c.mu.Lock()
 		if err != nil && !c.flushed {
-			c.giveUp()
+			c.giveUp(false)
 			return
 		}
 		if buf, off = c.next(); buf != nil {
 			c.mu.Unlock()
 		}
 	}
-	if !c.written() {
+	h := c.h
+	if !c.written() || h == nil {
 		return
 	}
 	ba := getBatch()
-	c.h.Drained(ba)
+	h.Drained(ba)
 	ba.Flush()
 	putBatch(ba)
 }

@@ -100,7 +100,6 @@ func (s *socket) shut() {
 	if cw, ok := s.nc.(interface{ CloseWrite() error }); ok {
 		_ = cw.CloseWrite() // the reader meets what is wrong with the socket
 	}
-	s.limit()
 }
 
 func (s *socket) slow() bool { return false }

@@ -20,7 +20,7 @@ type transport interface {
 	writeAll(p []byte) error
 	// limit makes everything that blocks fail when the lingering time is over. It does not block.
 	limit()
-	// shut ends the sending direction, after what was written; reads end within the lingering time.
+	// shut ends the sending direction, after what was written. limit was called before.
 	shut()
 	// slow is true when shut may block for that time.
 	slow() bool
@@ -82,7 +82,6 @@ func (s *stream) writeAll(p []byte) error {
 func (s *stream) limit() { _ = s.nc.SetDeadline(time.Now().Add(lingering)) }
 
 func (s *stream) shut() {
-	s.limit()
 	if cw, ok := s.nc.(interface{ CloseWrite() error }); ok {
 		_ = cw.CloseWrite()
 		return
