@@ -1,0 +1,153 @@
+package replica
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// A follower learns that an entry is committed from the next AppendEntries, which raft sends when there
+// is another entry, or after its commit timeout. A nudge is an empty AppendEntries that says it at once.
+// Its rules:
+//
+//   - It travels inside raft's own pipeline. As a call of its own it would overtake entries.
+//   - PrevLogEntry and LeaderCommitIndex are both the applied index. A follower clamps the commit index to
+//     its own last entry, not to PrevLogEntry: a higher one could commit entries that were never matched.
+//   - Header, term and leader are those of raft's last request on this pipeline, never those of the moment:
+//     this node may have been deposed. So the worst that a late nudge does is to confirm, once, the leader
+//     of the term that it names.
+
+// mark is an applied entry.
+type mark struct{ index, term uint64 }
+
+// pipe is one of raft's pipelines.
+type pipe struct {
+	raft.AppendPipeline
+	t    *Transport
+	want atomic.Pointer[mark]
+	wake chan struct{} // holds one token
+	stop chan struct{}
+	done chan struct{}
+	once sync.Once
+
+	mu     sync.Mutex // held while sending: a pipeline's sends must not be concurrent
+	last   *raft.AppendEntriesRequest
+	sent   uint64 // the follower has been sent everything up to here
+	commit uint64 // the follower has been told of this commit index
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (t *Transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipe{
+		AppendPipeline: inner, t: t,
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	t.mu.Lock()
+	t.pipes[p] = struct{}{}
+	t.mu.Unlock()
+	go p.run() // Close waits for it
+	return p, nil
+}
+
+// Applied tells the followers that the entry at index is committed. It is called on the goroutine that
+// applies the log when this node has applied that entry. It never waits for the network, and does nothing
+// on a follower, which has no pipelines.
+func (t *Transport) Applied(index, term uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.pipes) == 0 {
+		return
+	}
+	m := &mark{index, term}
+	for p := range t.pipes {
+		p.want.Store(m)
+		p.rouse()
+	}
+}
+
+func (p *pipe) rouse() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// AppendEntries implements raft.AppendPipeline.
+func (p *pipe) AppendEntries(q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, err := p.send(q, r)
+	if err == nil && p.due() != nil {
+		p.rouse() // the commit was known before the follower had the entry
+	}
+	return f, err
+}
+
+// send is called with mu held.
+func (p *pipe) send(q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	f, err := p.AppendPipeline.AppendEntries(q, r)
+	if err != nil {
+		return nil, err
+	}
+	p.last, p.commit = q, max(p.commit, q.LeaderCommitIndex)
+	if n := len(q.Entries); n > 0 {
+		p.sent = q.Entries[n-1].Index
+	} else {
+		p.sent = max(p.sent, q.PrevLogEntry)
+	}
+	return f, nil
+}
+
+// due is what the follower should hear of now, or nil. Called with mu held.
+func (p *pipe) due() *mark {
+	m := p.want.Load()
+	if m == nil || p.last == nil || m.term > p.last.Term || m.index <= p.commit || m.index > p.sent {
+		return nil
+	}
+	return m
+}
+
+func (p *pipe) run() {
+	defer close(p.done)
+	for {
+		select {
+		case <-p.wake:
+		case <-p.stop:
+			return
+		}
+		p.nudge()
+	}
+}
+
+func (p *pipe) nudge() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.due()
+	if m == nil {
+		return
+	}
+	// Raft's next send meets an error as well, and opens a new pipeline.
+	_, _ = p.send(&raft.AppendEntriesRequest{
+		RPCHeader: p.last.RPCHeader, Term: p.last.Term, Leader: p.last.Leader,
+		PrevLogEntry: m.index, PrevLogTerm: m.term, LeaderCommitIndex: m.index,
+	}, new(raft.AppendEntriesResponse))
+}
+
+// Close implements raft.AppendPipeline. A send that is under way ends with the pipeline.
+func (p *pipe) Close() error {
+	var err error
+	p.once.Do(func() {
+		p.t.mu.Lock()
+		delete(p.t.pipes, p)
+		p.t.mu.Unlock()
+		close(p.stop)
+		err = p.AppendPipeline.Close()
+		<-p.done
+	})
+	return err
+}

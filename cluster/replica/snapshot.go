@@ -1,0 +1,212 @@
+package replica
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/skein-mqtt/skein/fsm"
+)
+
+const (
+	// keptSnapshots: the last one, and the one before for as long as it is being sent to somebody.
+	keptSnapshots = 2
+	// snapshotAgain is the pause after a snapshot that could not be taken.
+	snapshotAgain = time.Second
+)
+
+// snapshots are the files of the snapshots.
+type snapshots struct {
+	*raft.FileSnapshotStore
+	dir      string
+	starting bool // only the newest is good enough: see List
+	damage   error
+}
+
+func openSnapshots(dir string, config *raft.Config) (*snapshots, error) {
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, config.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("replica: snapshots in %s: %w", dir, err)
+	}
+	s := &snapshots{FileSnapshotStore: files, dir: filepath.Join(dir, "snapshots"), starting: true}
+	return s, s.sweep()
+}
+
+// sweep removes what a crash has left unfinished, and finds those that raft would skip in silence.
+func (s *snapshots) sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("replica: snapshots: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		path := filepath.Join(s.dir, e.Name())
+		if strings.HasSuffix(path, ".tmp") {
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("replica: snapshots: %w", err)
+			}
+			continue
+		}
+		meta, err := os.ReadFile(filepath.Join(path, "meta.json"))
+		if err != nil {
+			return s.broken(path, err)
+		}
+		if !json.Valid(meta) {
+			return s.broken(path, errors.New("meta.json can't be read"))
+		}
+	}
+	return nil
+}
+
+// broken is the error for a snapshot that can't be read.
+func (s *snapshots) broken(path string, err error) error {
+	return fmt.Errorf("%w: snapshot %s: %w; move that folder away: the node then takes the snapshot before it, "+
+		"if the log still reaches back so far, else remove the data folder and let the node join as a new server",
+		ErrDamaged, path, err)
+}
+
+// List implements raft.SnapshotStore. While raft starts it shows the newest alone: an older one may end
+// before the log begins, and who moves the newest away should know it.
+func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
+	list, err := s.FileSnapshotStore.List()
+	if s.starting && len(list) > 1 {
+		list = list[:1]
+	}
+	return list, err
+}
+
+// Open implements raft.SnapshotStore.
+func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, r, err := s.FileSnapshotStore.Open(id)
+	if err != nil {
+		err = s.broken(filepath.Join(s.dir, id), err)
+		if s.starting {
+			s.damage = err
+		}
+	}
+	return meta, r, err
+}
+
+// newest is the last index in the newest snapshot, 0: there is none.
+func (s *snapshots) newest() (uint64, error) {
+	list, err := s.List()
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[0].Index, nil
+}
+
+// snapshot is one that raft is about to write.
+type snapshot struct {
+	*fsm.Snapshot
+	closing <-chan struct{}
+	taken   *atomic.Uint64
+}
+
+// Persist implements raft.FSMSnapshot. Entries are applied meanwhile.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if _, err := s.WriteTo(interruptible{sink, s.closing}); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	s.taken.Store(s.Index())
+	return nil
+}
+
+// interruptible fails when the replica closes: a large snapshot would hold that up.
+type interruptible struct {
+	io.Writer
+	closing <-chan struct{}
+}
+
+func (w interruptible) Write(p []byte) (int, error) {
+	select {
+	case <-w.closing:
+		return 0, ErrClosed
+	default:
+		return w.Writer.Write(p)
+	}
+}
+
+// keeper has a snapshot taken whenever enough log was applied since the last.
+type keeper struct {
+	limit int64
+	due   chan struct{} // holds one token
+
+	bytes   atomic.Int64 // applied since the last snapshot began
+	entries atomic.Int64
+}
+
+func newKeeper(limit int64) *keeper { return &keeper{limit: limit, due: make(chan struct{}, 1)} }
+
+// applied counts an entry; called on the applying goroutine.
+func (k *keeper) applied(size int) {
+	k.entries.Add(1)
+	if k.bytes.Add(int64(size)) >= k.limit {
+		select {
+		case k.due <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// restored: what was counted is in the snapshot, and raft has dropped the log.
+func (k *keeper) restored() {
+	k.bytes.Store(0)
+	k.entries.Store(0)
+}
+
+// keepSnapshots runs until the replica closes.
+func (r *Replica) keepSnapshots() {
+	for {
+		select {
+		case <-r.closing:
+			return
+		case <-r.keeper.due:
+		}
+		if r.keeper.bytes.Load() < r.keeper.limit {
+			continue
+		}
+		if err := r.snapshot(); err != nil {
+			r.cfg.Logger.Warn("no snapshot of the log could be taken; it grows until one can", "folder", r.snapshots.dir, "error", err)
+			if !r.pause(snapshotAgain) {
+				return
+			}
+		}
+	}
+}
+
+// snapshot takes one and drops the log before it, but for as many entries as came since the last one: a
+// server that is being sent the last one finds what follows when it has it.
+func (r *Replica) snapshot() error {
+	k := r.keeper
+	bytes, entries := k.bytes.Load(), k.entries.Load()
+	reload := r.raft.ReloadableConfig()
+	reload.TrailingLogs = uint64(max(entries, 1))
+	if err := r.raft.ReloadConfig(reload); err != nil {
+		return fmt.Errorf("trailing logs: %w", err)
+	}
+	start := time.Now()
+	if err := r.raft.Snapshot().Error(); err != nil {
+		if errors.Is(err, raft.ErrNothingNewToSnapshot) || r.isClosing() {
+			return nil
+		}
+		return err
+	}
+	k.bytes.Add(-bytes)
+	k.entries.Add(-entries)
+	r.cfg.Logger.Debug("snapshot of the log", "index", r.snapshotIndex.Load(), "seconds", time.Since(start).Seconds())
+	return nil
+}
