@@ -45,6 +45,7 @@ const headRoom = 10
 type Conn struct {
 	mu      sync.Mutex
 	out     []byte // starts with headRoom free bytes; nil when empty
+	sent    uint64 // bytes that have left out
 	dirty   bool   // in somebody's batch, which will flush it
 	writing bool   // somebody writes: in a system call, or a goroutine that waits for a full socket
 	notify  bool   // Drained is wanted once the outbox has gone

@@ -196,6 +196,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+var noDeadline time.Time
+
 var errHandler = errors.New("the handler's own")
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -30,6 +30,9 @@ func (c *Conn) Mark(ba *Batch) {
 // OutLen is how many bytes wait for the socket. Caller holds Lock.
 func (c *Conn) OutLen() int { return max(0, len(c.out)-headRoom) }
 
+// Sent is how many bytes were given to the socket, or wait for it alone. Caller holds Lock.
+func (c *Conn) Sent() uint64 { return c.sent }
+
 // NotifyDrained asks for one call of Drained when the outbox, which was or will be filled and
 // marked, has gone, whether or not the socket refuses any of it. Caller holds Lock.
 func (c *Conn) NotifyDrained() { c.notify = true }
@@ -59,6 +62,7 @@ func (c *Conn) next() (buf []byte, off int) {
 		if c.ws != nil {
 			off = wsHeader(buf)
 		}
+		c.sent += uint64(len(buf) - off)
 		return buf, off
 	}
 	if c.ws != nil && c.ended {

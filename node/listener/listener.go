@@ -114,6 +114,9 @@ func tlsConfig(s *Spec) (*tls.Config, error) {
 // Addr is the bound address.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
+// Spec is what it was opened with.
+func (l *Listener) Spec() Spec { return l.config.Spec }
+
 // Start accepts until Close.
 func (l *Listener) Start() { l.group.Go(l.accept) }
 

@@ -1,0 +1,140 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/skein-mqtt/skein/cluster"
+	"github.com/skein-mqtt/skein/cmd/skein/version"
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/admin"
+	"github.com/skein-mqtt/skein/node/broker"
+	"github.com/skein-mqtt/skein/node/httpd"
+	"github.com/skein-mqtt/skein/proto/adminpb"
+)
+
+func versionInfo(node string) *adminpb.VersionResponse {
+	return &adminpb.VersionResponse{
+		Version: version.Number, Commit: version.Commit(), Go: version.Go(), Node: node, Features: features,
+	}
+}
+
+// local is what the admin service asks this node for.
+type local struct{ n *node }
+
+// Node implements admin.Local.
+func (l local) Node(row *adminpb.Node) {
+	s, reason := l.n.health.Ready()
+	row.State, row.Reason = s.String(), reason
+	row.Applied, row.Started = l.n.fsm.Applied(), l.n.started.UnixMilli()
+	row.Clients = uint64(l.n.broker.Stats().Clients)
+}
+
+// Clients implements admin.Local.
+func (l local) Clients(fn func(*adminpb.Client) bool) {
+	l.n.broker.Clients(func(i broker.ClientInfo) bool {
+		c := &adminpb.Client{
+			Id: i.ID, Node: l.n.id, Address: i.Address, Username: i.Username, Protocol: uint32(i.Protocol),
+			Persistent: i.Persistent, Keepalive: uint32(i.Keepalive), Listener: i.Listener,
+			Subscriptions: uint32(i.Subscriptions), Inflight: uint32(i.Inflight), Queued: uint32(i.Queued),
+			MessagesIn: i.MessagesIn, MessagesOut: i.MessagesOut, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Epoch: uint64(i.Epoch),
+		}
+		for r, v := range i.Dropped {
+			if v > 0 {
+				if c.Dropped == nil {
+					c.Dropped = make(map[string]uint64)
+				}
+				c.Dropped[fsm.Reason(r).String()] = v
+			}
+		}
+		return fn(c)
+	})
+}
+
+// Subscriptions implements admin.Local.
+func (l local) Subscriptions(fn func(*adminpb.Subscription) bool) {
+	l.n.broker.CleanSubscriptions(func(client string, s fsm.Subscription) bool {
+		return fn(subscription(client, s, false))
+	})
+}
+
+// StartDrain implements admin.Local.
+func (l local) StartDrain(rate int, timeout time.Duration) error {
+	l.n.drain.start(context.Background(), rate, timeout)
+	return nil
+}
+
+// DrainStatus implements admin.Local.
+func (l local) DrainStatus() (*adminpb.DrainProgress, error) { return l.n.drain.status() }
+
+// operators is the cluster as the admin service knows it.
+type operators struct{ n *node }
+
+// Nodes implements admin.Cluster.
+func (o operators) Nodes() []*adminpb.Node {
+	infos := o.n.cluster.Nodes()
+	out := make([]*adminpb.Node, len(infos))
+	for i, m := range infos {
+		out[i] = &adminpb.Node{
+			Id: m.ID, State: "down", Role: string(m.Role), Incarnation: m.Incarnation, Version: m.Version,
+			PeerAddress: m.PeerAddress, MqttAddress: m.MQTTAddress, AdminAddress: m.AdminAddress, HttpAddress: m.HTTPAddress,
+			Reason: m.Reason, Features: m.Features,
+		}
+		if m.Live {
+			out[i].State = "ready"
+		}
+	}
+	return out
+}
+
+// Remove implements admin.Cluster.
+func (o operators) Remove(ctx context.Context, node string, force bool) error {
+	return known(o.n.cluster.Remove(ctx, node, force))
+}
+
+// Transfer implements admin.Cluster.
+func (o operators) Transfer(ctx context.Context, node string) (string, error) {
+	leader, err := o.n.cluster.Transfer(ctx, node)
+	return leader, known(err)
+}
+
+// known turns the cluster's errors into those that the admin service has codes for.
+func known(err error) error {
+	switch {
+	case errors.Is(err, cluster.ErrNotLeader):
+		return fmt.Errorf("%w: %w", admin.ErrNotLeader, err)
+	case errors.Is(err, cluster.ErrUnknownNode):
+		return fmt.Errorf("%w: %w", admin.ErrUnknownNode, err)
+	case errors.Is(err, cluster.ErrLive), errors.Is(err, cluster.ErrQuorum):
+		return fmt.Errorf("%w: %w", admin.ErrLive, err)
+	}
+	return err
+}
+
+// page is the status page.
+type page struct{ n *node }
+
+// Status implements httpd.Page.
+func (p page) Status(ctx context.Context) httpd.Status {
+	s, reason := p.n.health.Ready()
+	out := httpd.Status{Node: p.n.id, Version: version.Number, State: s.String(), Reason: reason}
+	if p.n.admin == nil {
+		return out
+	}
+	list, err := p.n.admin.ListNodes(ctx, &adminpb.ListNodesRequest{})
+	if err != nil {
+		out.Missing = append(out.Missing, err.Error())
+		return out
+	}
+	for _, m := range list.Nodes {
+		out.Nodes = append(out.Nodes, httpd.NodeStatus{
+			ID: m.Id, State: m.State, Role: m.Role, Version: m.Version, Address: m.MqttAddress, HTTP: m.HttpAddress, Clients: m.Clients,
+		})
+	}
+	for _, m := range list.Missing {
+		out.Missing = append(out.Missing, m.Node+": "+m.Reason)
+	}
+	return out
+}

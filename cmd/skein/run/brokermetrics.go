@@ -1,0 +1,93 @@
+package run
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/broker"
+)
+
+// brokerMetrics are the broker's counters, read when somebody scrapes.
+type brokerMetrics struct{ b *broker.Broker }
+
+func nodeDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("skein_"+name, help, labels, nil)
+}
+
+var (
+	descReceived  = nodeDesc("publish_received_total", "PUBLISH packets received from clients, by QoS.", "qos")
+	descSent      = nodeDesc("publish_sent_total", "PUBLISH packets written to clients at first, by QoS.", "qos")
+	descRoad      = nodeDesc("publish_routed_total", "Publishes of this node's clients by the road that they took.", "road")
+	descDropped   = nodeDesc("messages_dropped_total", "Messages that were not delivered, by reason.", "reason")
+	brokerCounter = []struct {
+		desc *prometheus.Desc
+		kind prometheus.ValueType
+		read func(*broker.Stats) uint64
+	}{
+		{nodeDesc("connections_opened_total", "Connections accepted."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Opened }},
+		{nodeDesc("connections_closed_total", "Connections that have ended."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Closed }},
+		{nodeDesc("connections_refused_total", "Connections refused: a CONNECT that was not allowed, or no room."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Refused }},
+		{nodeDesc("connects_total", "Clients that got a CONNACK with success."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Connects }},
+		{nodeDesc("timeouts_total", "Clients that were silent for too long, or slow with their CONNECT."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Timeouts }},
+		{nodeDesc("protocol_errors_total", "Connections closed because of what the client sent."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.ProtocolErrors }},
+		{nodeDesc("packets_received_total", "MQTT packets received."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.PacketsIn }},
+		{nodeDesc("received_bytes_total", "Bytes of MQTT packets received."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.BytesIn }},
+		{nodeDesc("connections", "Open connections."), prometheus.GaugeValue, func(s *broker.Stats) uint64 { return uint64(s.Connections) }},
+		{nodeDesc("clients", "Clients connected to this node."), prometheus.GaugeValue, func(s *broker.Stats) uint64 { return uint64(s.Clients) }},
+	}
+)
+
+// Describe implements prometheus.Collector.
+func (m brokerMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descReceived, descSent, descRoad, descDropped} {
+		ch <- d
+	}
+	for _, r := range brokerCounter {
+		ch <- r.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m brokerMetrics) Collect(ch chan<- prometheus.Metric) {
+	s := m.b.Stats()
+	put := func(d *prometheus.Desc, v uint64, label string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), label)
+	}
+	for q := range s.Received {
+		put(descReceived, s.Received[q], strconv.Itoa(q))
+		put(descSent, s.Sent[q], strconv.Itoa(q))
+	}
+	for r, name := range broker.RoadNames {
+		put(descRoad, s.Published[r], name)
+	}
+	for r := 1; r < len(s.Dropped); r++ {
+		put(descDropped, s.Dropped[r], fsm.Reason(r).String())
+	}
+	for _, r := range brokerCounter {
+		ch <- prometheus.MustNewConstMetric(r.desc, r.kind, float64(r.read(&s)))
+	}
+}
+
+// registry is all of a node's metrics.
+func (n *node) registry() *prometheus.Registry {
+	r := newRegistry(n.fsm, n.disk)
+	var g gauges
+	g.add(prometheus.GaugeValue, "lease_held", "1 while this node holds its lease.", func() float64 {
+		if leased, _ := n.cluster.LeaseState(); leased {
+			return 1
+		}
+		return 0
+	})
+	g.add(prometheus.GaugeValue, "log_backlog_commands", "Commands of this node that are proposed and not applied.", func() float64 {
+		commands, _ := n.cluster.Backlog()
+		return float64(commands)
+	})
+	g.add(prometheus.GaugeValue, "log_backlog_bytes", "The same in bytes.", func() float64 {
+		_, bytes := n.cluster.Backlog()
+		return float64(bytes)
+	})
+	r.MustRegister(brokerMetrics{n.broker}, &g)
+	return r
+}

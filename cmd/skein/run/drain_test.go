@@ -1,0 +1,115 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skein-mqtt/skein/node/httpd"
+)
+
+func newDrain(clients func(context.Context, int, func(int, int)) error, order *[]string) *drain {
+	return &drain{
+		rate: 7, timeout: time.Minute, logger: slog.New(slog.DiscardHandler),
+		transfer: func(context.Context) error {
+			*order = append(*order, "transfer")
+			return errors.New("not the leader")
+		},
+		clients: clients,
+		leave: func(context.Context) error {
+			*order = append(*order, "leave")
+			return nil
+		},
+	}
+}
+
+func TestDrain(t *testing.T) {
+	var order []string
+	step := make(chan struct{})
+	d := newDrain(func(_ context.Context, rate int, progress func(int, int)) error {
+		if rate != 7 {
+			t.Errorf("rate %d", rate)
+		}
+		progress(5, 3)
+		step <- struct{}{}
+		<-step
+		progress(5, 0)
+		order = append(order, "clients")
+		return nil
+	}, &order)
+	h := &health{
+		drain: d, inService: func() bool { return true }, grace: 3 * time.Second,
+		lease: func() (bool, time.Duration) { return true, 0 }, low: func() (bool, uint64, uint64) { return true, 1 << 20, 2 << 20 },
+	}
+	if s, reason := h.Ready(); s != httpd.NotReady || !strings.Contains(reason, "1 MiB free, less than 2 MiB") {
+		t.Errorf("%v %s", s, reason)
+	}
+	if p, err := d.status(); err != nil || p.Done {
+		t.Errorf("%v %v", p, err)
+	}
+	for range 2 {
+		d.start(t.Context(), 0, 0)
+	}
+	<-step
+	if p, err := d.status(); err != nil || p.Done || p.Total != 5 || p.Left != 3 || p.Phase != "clients are leaving" {
+		t.Errorf("%v %v", p, err)
+	}
+	if s, reason := h.Ready(); s != httpd.Draining || reason != "clients are leaving" {
+		t.Errorf("%v %s", s, reason)
+	}
+	step <- struct{}{}
+	if err := d.wait(); err != nil {
+		t.Error(err)
+	}
+	if p, err := d.status(); err != nil || !p.Done || p.Left != 0 {
+		t.Errorf("%v %v", p, err)
+	}
+	if s, _ := h.Ready(); s != httpd.Draining {
+		t.Errorf("%v after the drain", s)
+	}
+	if strings.Join(order, " ") != "transfer clients leave" {
+		t.Errorf("%v", order)
+	}
+}
+
+func TestDrainCutShort(t *testing.T) {
+	var order []string
+	d := newDrain(func(ctx context.Context, _ int, _ func(int, int)) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}, &order)
+	d.start(t.Context(), 1, time.Millisecond)
+	if err := d.wait(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := d.status(); err == nil {
+		t.Error("no error")
+	}
+	if strings.Contains(strings.Join(order, " "), "leave") {
+		t.Error("it left although clients were there")
+	}
+}
+
+func TestReady(t *testing.T) {
+	h := &health{drain: &drain{}, grace: 3 * time.Second, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
+	for _, test := range []struct {
+		serving, leased bool
+		lost            time.Duration
+		want            httpd.State
+		reason          string
+	}{
+		{false, false, 0, httpd.NotReady, "waits to be taken into service"},
+		{true, true, 0, httpd.Ready, ""},
+		{true, false, time.Second, httpd.Ready, "within the grace period of 3s"},
+		{true, false, 4 * time.Second, httpd.NotReady, "no lease for 4s"},
+	} {
+		h.inService = func() bool { return test.serving }
+		h.lease = func() (bool, time.Duration) { return test.leased, test.lost }
+		if s, reason := h.Ready(); s != test.want || !strings.Contains(reason, test.reason) {
+			t.Errorf("%+v: %v %q", test, s, reason)
+		}
+	}
+}

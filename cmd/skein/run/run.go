@@ -1,0 +1,311 @@
+// Package run joins the parts of a node: it opens them in order, keeps them going, and closes them
+// in the opposite order when the process is told to end.
+//
+// It owns the order of start and stop, the drain, and the translation between packages that must not
+// know each other. It must hold no broker logic.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/skein-mqtt/skein/cluster"
+	"github.com/skein-mqtt/skein/cmd/skein/config"
+	"github.com/skein-mqtt/skein/cmd/skein/version"
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/admin"
+	"github.com/skein-mqtt/skein/node/broker"
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/disk"
+	"github.com/skein-mqtt/skein/node/httpd"
+	"github.com/skein-mqtt/skein/node/listener"
+)
+
+// features is the highest feature level that this binary knows: see the log's format.
+const features = 1
+
+// node is a running node.
+type node struct {
+	cfg       *config.Config
+	id        string
+	logger    *slog.Logger
+	fsm       *fsm.FSM
+	broker    *broker.Broker
+	cluster   *cluster.Cluster
+	disk      *disk.Watcher
+	drain     *drain
+	health    *health
+	admin     *admin.Server
+	http      *httpd.Server
+	listeners []*listener.Listener
+	started   time.Time
+
+	mu     sync.Mutex
+	served bool
+}
+
+// Run runs a node until ctx ends or a signal comes: SIGTERM and SIGINT let its clients go first, a
+// second one ends it at once. It returns why the node could not go on, if that is so.
+func Run(ctx context.Context, cfg *config.Config) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	n, err := open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	var group sync.WaitGroup
+	group.Go(func() { _ = n.broker.Run(ctx) })
+	group.Go(func() { _ = n.disk.Run(ctx) })
+	err = n.wait(ctx, signals)
+	stop(nil)
+	n.close()
+	group.Wait()
+	return err
+}
+
+// wait returns when the node is to end.
+func (n *node) wait(ctx context.Context, signals <-chan os.Signal) error {
+	select {
+	case err := <-n.cluster.Failed():
+		n.logger.Error("the node can't go on", "error", err)
+		return err
+	case <-ctx.Done():
+		return nil
+	case s := <-signals:
+		n.logger.Info("the node ends: its clients go first; a second signal ends it at once", "signal", s.String())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.drain.start(ctx, 0, 0)
+	drained := make(chan error, 1)
+	go func() { drained <- n.drain.wait() }() // ends when ctx does, at the latest
+	select {
+	case err := <-drained:
+		if errors.Is(err, context.DeadlineExceeded) {
+			n.logger.Warn("not every client could be let go in time")
+		}
+	case s := <-signals:
+		n.logger.Warn("the node ends at once", "signal", s.String())
+		cancel()
+		<-drained
+	}
+	return nil
+}
+
+// open opens the parts. On an error, those that were opened are closed.
+func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
+	n := &node{cfg: cfg, logger: newLogger(os.Stderr, cfg.Log), started: time.Now()}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if n.id, err = nodeID(cfg.Node.ID, cfg.Data.Dir); err != nil {
+		return nil, err
+	}
+	n.logger = n.logger.With("node", n.id)
+	n.fsm = fsm.New(n.id)
+	if n.broker, err = broker.New(brokerConfig(n.id, cfg, n.logger), n.fsm); err != nil {
+		return nil, err
+	}
+	if err := n.bind(); err != nil { // before anything is written: a taken port is the commonest error
+		return nil, err
+	}
+	if err := n.join(ctx); err != nil {
+		return nil, err
+	}
+	if err := keepID(n.id, cfg.Data.Dir); err != nil {
+		return nil, err
+	}
+	n.disk = disk.New(disk.Config{
+		Path: cfg.Data.Dir, LowBytes: uint64(cfg.Disk.LowBytes), LowPercent: cfg.Disk.LowPercent, Interval: cfg.Disk.Interval,
+		Changed: n.diskChanged,
+	})
+	n.drain = &drain{
+		rate: cfg.Drain.Rate, timeout: cfg.Drain.Timeout, logger: n.logger,
+		transfer: n.cluster.HandOver,
+		clients: func(ctx context.Context, rate int, progress func(total, left int)) error {
+			return n.broker.Drain(ctx, rate, cfg.Drain.ClientTimeout, progress)
+		},
+		leave: n.cluster.Leave,
+	}
+	n.health = &health{
+		inService: n.hasServed, lease: n.cluster.LeaseState, low: n.disk.Low, drain: n.drain, grace: cfg.Cluster.Grace,
+	}
+	if err := n.openServices(); err != nil {
+		return nil, err
+	}
+	for _, l := range n.listeners {
+		l.Start()
+	}
+	for _, l := range beyondLoopback(cfg.Listen) {
+		n.logger.Warn("this listener takes anonymous clients from beyond this host", "listener", l)
+	}
+	n.logger.Info("node starts", "version", version.Number, "listen", cfg.Listen, "http", cfg.HTTP.Listen, "admin", cfg.Admin.Listen, "data", cfg.Data.Dir)
+	return n, nil
+}
+
+// bind opens the MQTT listeners, which accept nothing yet.
+func (n *node) bind() error {
+	for _, text := range n.cfg.Listen {
+		spec, err := listener.Parse(text)
+		if err != nil {
+			return fmt.Errorf("listen: %q %w", text, err)
+		}
+		l, err := listener.Open(listener.Config{Spec: spec, Handshake: n.cfg.MQTT.ConnectTimeout, Serve: n.serve, Logger: n.logger})
+		if err != nil {
+			return err
+		}
+		n.listeners = append(n.listeners, l)
+	}
+	return nil
+}
+
+// serve runs one connection.
+func (n *node) serve(nc net.Conn, s *listener.Spec) {
+	c := conn.New
+	if s.Scheme == "ws" || s.Scheme == "wss" {
+		wc, err := conn.Upgrade(nc, s.URL, s.Path, n.cfg.MQTT.ConnectTimeout)
+		if err != nil {
+			n.logger.Debug("WebSocket handshake failed", "listener", s.URL, "remote", nc.RemoteAddr().String(), "error", err)
+			return
+		}
+		_ = n.broker.Serve(wc, s.URL)
+		return
+	}
+	_ = n.broker.Serve(c(nc, s.URL), s.URL)
+}
+
+// join opens the node's part in the cluster.
+func (n *node) join(ctx context.Context) error {
+	cfg := n.cfg
+	c := cluster.Config{
+		NodeID: n.id, DataDir: cfg.Data.Dir, PeerBind: cfg.Peer.Listen, GossipBind: cfg.Gossip.Listen,
+		Join: cfg.Cluster.Join, BootstrapExpect: cfg.Cluster.BootstrapExpect, ClusterName: cfg.Cluster.Name,
+		HeartbeatTimeout: cfg.Cluster.RaftHeartbeat, ElectionTimeout: cfg.Cluster.RaftElection, LeaderLeaseTimeout: cfg.Cluster.RaftLease,
+		Lease: cfg.Cluster.Lease, Drift: cfg.Cluster.Drift, Grace: cfg.Cluster.Grace,
+		MaxUnacked: int(cfg.Cluster.LinkBuffer), SnapshotBytes: int64(cfg.Cluster.SnapshotBytes),
+		Version: version.Number, Features: features, Logger: n.logger,
+		Dropped: n.broker.DroppedOnLink, Relieved: n.broker.Relieved, Repick: n.broker.Repick,
+	}
+	var err error
+	for _, a := range []struct {
+		key, configured, bound string
+		to                     *string
+	}{
+		{"peer", cfg.Peer.Advertise, cfg.Peer.Listen, &c.PeerAdvertise},
+		{"gossip", cfg.Gossip.Advertise, cfg.Gossip.Listen, &c.GossipAdvertise},
+		{"admin", cfg.Admin.Advertise, cfg.Admin.Listen, &c.AdminAdvertise},
+		{"http", cfg.HTTP.Advertise, cfg.HTTP.Listen, &c.HTTPAdvertise},
+	} {
+		if a.bound == "" {
+			continue
+		}
+		if *a.to, err = advertised(a.key, a.configured, a.bound); err != nil {
+			return err
+		}
+	}
+	for _, l := range n.listeners {
+		if u, err := url.Parse(l.Spec().URL); err == nil && u.Scheme == "tcp" {
+			c.MQTTAdvertise, err = advertised("listen", "", u.Host)
+			if err != nil {
+				c.MQTTAdvertise = u.Host
+			}
+			break
+		}
+	}
+	if n.cluster, err = cluster.Open(ctx, c, n.fsm, n.broker); err != nil {
+		return err
+	}
+	n.broker.Attach(n.cluster)
+	return nil
+}
+
+func (n *node) openServices() (err error) {
+	if n.cfg.Admin.Listen != "" {
+		n.admin, err = admin.Open(admin.Config{
+			Self: n.id, Listen: n.cfg.Admin.Listen, Version: versionInfo(n.id), Logger: n.logger,
+		}, state{n.fsm}, local{n}, operators{n})
+		if err != nil {
+			return err
+		}
+	}
+	if n.cfg.HTTP.Listen != "" {
+		n.http, err = httpd.Open(httpd.Config{
+			Listen: n.cfg.HTTP.Listen, Pprof: n.cfg.HTTP.Pprof, Health: n.health, Page: page{n},
+			Gatherer: n.registry(), Logger: n.logger,
+		})
+	}
+	return err
+}
+
+// hasServed tells whether the node has been in service since it started: before that there is no
+// lease that could be missed.
+func (n *node) hasServed() bool {
+	in, _ := n.cluster.InService()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.served = n.served || in
+	return n.served
+}
+
+func (n *node) diskChanged(low bool, u disk.Usage, err error) {
+	switch {
+	case err != nil:
+		n.logger.Error("the free disk space can't be read", "dir", n.cfg.Data.Dir, "error", err)
+	case low:
+		n.logger.Error("the disk is nearly full: the node is not ready", "dir", n.cfg.Data.Dir, "free", u.Free)
+	default:
+		n.logger.Info("the disk has room again", "dir", n.cfg.Data.Dir, "free", u.Free)
+	}
+}
+
+// close closes the parts that are open, in the order in which they stop needing each other.
+func (n *node) close() {
+	for _, l := range n.listeners {
+		l.Stop()
+	}
+	if n.broker != nil {
+		n.broker.Close()
+	}
+	for _, l := range n.listeners {
+		_ = l.Close()
+	}
+	if n.admin != nil {
+		_ = n.admin.Close()
+	}
+	if n.cluster != nil {
+		if err := n.cluster.Close(); err != nil {
+			n.logger.Error("the cluster's part did not close well", "error", err)
+		}
+	}
+	if n.http != nil {
+		_ = n.http.Close()
+	}
+}
+
+func brokerConfig(id string, c *config.Config, logger *slog.Logger) broker.Config {
+	m := &c.MQTT
+	return broker.Config{
+		Node: id, Version: version.Number, MaxPacketSize: int(m.MaxPacketSize), ReceiveMaximum: m.ReceiveMaximum,
+		MaxInflight: m.MaxInflight, MaxKeepalive: m.MaxKeepalive, TopicAliasMaximum: m.TopicAliasMaximum,
+		MaxQueuedMessages: m.MaxQueuedMessages, MaxQueuedBytes: uint64(m.MaxQueuedBytes), QueueQoS0: m.QueueQoS0,
+		SessionExpiryMax: m.SessionExpiryMax, MaxConnections: m.MaxConnections, ConnectTimeout: m.ConnectTimeout,
+		RetainAvailable: m.RetainAvailable, MaxQoS: m.MaxQoS, WildcardAvailable: m.WildcardAvailable,
+		SharedAvailable: m.SharedAvailable, DenySubscribe: m.DenySubscribe, LegacySuback: m.LegacySuback,
+		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels,
+		ServerReference: c.Drain.ServerReference, Logger: logger,
+	}
+}

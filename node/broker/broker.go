@@ -1,0 +1,175 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/conn"
+)
+
+// Broker is the broker of one node. Attach joins it with the cluster, Run keeps its clocks; its
+// methods may be called from any goroutine unless they say otherwise.
+type Broker struct {
+	cfg     Config
+	state   State
+	logger  *slog.Logger
+	cluster Cluster
+	joined  chan struct{} // closed by Attach
+	started time.Time
+
+	serving atomic.Bool // an incarnation is in service
+	beyond  atomic.Bool // no lease for longer than the grace period
+	closing atomic.Bool // clients are taken no more
+
+	routes    routes
+	local     local
+	interests interests
+	holds     holds
+	flusher   flusher
+	stats     stats
+	sys       sysTopics
+	applying  *conn.Batch // of the goroutine that applies the log
+
+	mu      sync.Mutex
+	clients map[string]*client // by client id: applied CONNECTs whose connection is here
+	conns   map[*client]struct{}
+	waiting map[*client]struct{} // CONNECTs that wait for the node to be in service
+
+	lazy  lazy
+	group sync.WaitGroup // goroutines started by spawn
+}
+
+// New makes a broker that serves nobody yet.
+func New(cfg Config, state State) (*Broker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{
+		cfg: cfg, state: state, logger: cfg.Logger, joined: make(chan struct{}), started: time.Now(),
+		applying: conn.NewBatch(), clients: make(map[string]*client), conns: make(map[*client]struct{}),
+		waiting: make(map[*client]struct{}),
+	}
+	b.routes.init(b)
+	b.local.init()
+	b.interests.init(b)
+	b.holds.init(b)
+	b.flusher.init()
+	b.lazy.init()
+	return b, nil
+}
+
+// Attach gives the broker its cluster, once, after the cluster was opened with the broker as its
+// handler.
+func (b *Broker) Attach(c Cluster) {
+	b.cluster = c
+	close(b.joined)
+}
+
+// Run does what is done by the clock until ctx ends: keepalive, cursors, $SYS.
+func (b *Broker) Run(ctx context.Context) error {
+	select {
+	case <-b.joined:
+	case <-ctx.Done():
+		return nil
+	}
+	var group sync.WaitGroup
+	group.Go(func() { b.flusher.run(ctx) })
+	group.Go(func() { b.sweep(ctx) })
+	group.Go(func() { b.runLazy(ctx) })
+	if b.cfg.SysInterval > 0 {
+		group.Go(func() { b.runSys(ctx) })
+	}
+	group.Wait()
+	return nil
+}
+
+// Close ends every connection that is left and waits for what the broker started. The listeners
+// must have been stopped before.
+func (b *Broker) Close() {
+	b.closing.Store(true)
+	for _, c := range b.all() {
+		c.conn.Abort()
+	}
+	b.group.Wait()
+}
+
+// leased tells whether this node may promise anything now.
+func (b *Broker) leased() bool { return b.serving.Load() && b.cluster.Leased() }
+
+// spawn runs fn, which must end by itself soon, on a goroutine that Close waits for.
+func (b *Broker) spawn(fn func()) { b.group.Go(fn) }
+
+// all are the connections, in any order.
+func (b *Broker) all() []*client {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]*client, 0, len(b.conns))
+	for c := range b.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Serving begins an incarnation: clients may come. It is one of the cluster's handler calls.
+func (b *Broker) Serving(fsm.NodeRef) {
+	<-b.joined
+	b.holds.begin()
+	b.beyond.Store(false)
+	b.serving.Store(true)
+	b.mu.Lock()
+	waiting := b.waiting
+	b.waiting = make(map[*client]struct{})
+	b.mu.Unlock()
+	for c := range waiting {
+		c.proposeConnect()
+	}
+}
+
+// Ended ends an incarnation. When it returns, no client of it is told anything any more.
+func (b *Broker) Ended(fsm.NodeRef) {
+	b.serving.Store(false)
+	for _, c := range b.all() {
+		c.sever()
+	}
+	b.interests.reset()
+	b.holds.reset()
+	b.lazy.reset()
+	b.flusher.wakeUp()
+}
+
+// LeaseLost hears that nothing may be promised now; beyondGrace, that clients are better off
+// elsewhere.
+func (b *Broker) LeaseLost(beyondGrace bool) {
+	if !beyondGrace {
+		return
+	}
+	b.beyond.Store(true)
+	for _, c := range b.all() {
+		c.sendAway()
+	}
+}
+
+// LeaseBack lets out what was held back.
+func (b *Broker) LeaseBack() {
+	b.beyond.Store(false)
+	for _, c := range b.all() {
+		c.leaseBack()
+	}
+}
+
+// Relieved hears that the link to a node takes frames again. It must not block: publishers go on
+// from a goroutine of their own.
+func (b *Broker) Relieved(string) {
+	b.spawn(func() {
+		for _, c := range b.all() {
+			c.unblock(blockLink)
+		}
+	})
+}

@@ -1,0 +1,240 @@
+package broker
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// phase is where a connection stands.
+type phase uint8
+
+const (
+	phaseFresh    phase = iota // CONNECT is due
+	phaseProposed              // CONNECT is in the log, or waits for the node to be in service
+	phaseGated                 // CONNECT is applied, but there is no lease: CONNACK is due
+	phaseOnline
+	phaseOver // nothing is said to the client any more, nothing of it is taken
+)
+
+// block is a reason for which a client's PUBLISHes are not taken for now. Acknowledgements and
+// PINGREQ still are: what a publish waits for may wait for them.
+type block uint8
+
+const (
+	blockLease   block = 1 << iota // a message at QoS 1 or 2, and no lease
+	blockOrder                     // a publish must not overtake one on the other road
+	blockLink                      // a link is congested
+	blockLog                       // too much waits for the log
+	blockBusy                      // a 3.x client has as much under way as Receive Maximum allows others
+	blockSubs                      // too many SUBSCRIBEs wait
+	blockRouting                   // a PUBLISH is being routed by another goroutine
+	blockDrain                     // the node is being drained
+)
+
+// client is one connection and what it is the connection of. Its Conn's mutex guards everything
+// that is not atomic or said to be fixed.
+type client struct {
+	b        *Broker
+	conn     *conn.Conn
+	listener string // fixed
+	opened   time.Time
+
+	phase   phase
+	version mqtt.Version // 0 before CONNECT
+	connect *mqtt.Connect
+	info    info // fixed once online
+	epoch   fsm.Epoch
+	sess    *session.Session
+	clean   bool // DISCONNECT came: the will is dropped
+	expiry  *uint32
+	ended   bool // its Disconnect is in the log, or need not be
+	intake  intake
+	stash   []completion // for want of a lease
+	zero    zeroQueue
+	subs    map[subKey]*sub
+	ops     operations
+	last    [3]uint64 // by QoS: the sequence of its last publish on the log road
+	linked  [3]int    // by QoS: frames on links that are not acknowledged
+	pending int       // bytes of publishes at QoS 1 and 2 that are under way
+	queued  bool      // in the list of sessions whose cursor is to be committed
+	current publish   // the PUBLISH that is being taken
+	drops   [fsm.ReasonCount]atomic.Uint64
+
+	deadline atomic.Int64 // tick until which the next packet must come; 0: none
+	patience atomic.Int64 // ticks, of the keepalive; 0: none
+	held     atomic.Bool  // the intake is full: the reader sleeps through the keepalive
+	seen     struct{ bytesIn, messagesIn, messagesOut uint64 }
+}
+
+// info is what is known of a client since its CONNECT.
+type info struct {
+	id        string
+	username  string
+	keepalive uint16
+	window    int
+}
+
+// completion is an acknowledgement whose cause is settled.
+type completion struct {
+	kind  session.AckKind
+	slot  uint64
+	code  mqtt.ReasonCode
+	codes []byte
+}
+
+// ErrFull: the node has as many connections as it may.
+var ErrFull = errors.New("broker: mqtt.max_connections is reached")
+
+// Serve runs one connection, which it owns, until it has ended. listener is for people.
+func (b *Broker) Serve(c *conn.Conn, listener string) error {
+	cl := &client{b: b, conn: c, listener: listener, opened: time.Now()}
+	cl.deadline.Store(conn.Tick() + ticks(b.cfg.ConnectTimeout))
+	b.mu.Lock()
+	full := b.cfg.MaxConnections > 0 && len(b.conns) >= b.cfg.MaxConnections || b.closing.Load()
+	if !full {
+		b.conns[cl] = struct{}{}
+	}
+	b.mu.Unlock()
+	if full {
+		b.stats.refused.Add(1)
+		c.Abort()
+		c.Serve(refused{})
+		return ErrFull
+	}
+	b.stats.opened.Add(1)
+	c.Serve(cl)
+	return nil
+}
+
+// refused handles a connection that there is no room for.
+type refused struct{}
+
+func (refused) Data([]byte, *conn.Batch) (int, error) { return 0, conn.ErrClosed }
+func (refused) Drained(*conn.Batch)                   {}
+func (refused) Closed(error)                          {}
+
+// ticks is a duration in ticks, rounded up.
+func ticks(d time.Duration) int64 { return int64((d + conn.TickLength - 1) / conn.TickLength) }
+
+// with runs fn with the client's lock held and has what it said written by the flusher.
+func (c *client) with(fn func(ba *conn.Batch)) {
+	ba := getBatch()
+	c.conn.Lock()
+	fn(ba)
+	c.conn.Unlock()
+	c.b.flusher.take(ba)
+	putBatch(ba)
+}
+
+// say appends to the outbox. Caller holds the lock.
+func (c *client) say(ba *conn.Batch, fn func(dst []byte) []byte) {
+	c.conn.SetOut(fn(c.conn.Out()), ba)
+}
+
+// complete settles an acknowledgement and sends what may leave now. Without a lease it is kept:
+// another node may own the client by now. Caller holds the lock.
+func (c *client) complete(ba *conn.Batch, d completion) {
+	if c.phase == phaseOver || c.sess == nil {
+		return
+	}
+	if c.phase != phaseOnline || !c.b.leased() {
+		c.stash = append(c.stash, d)
+		return
+	}
+	c.conn.SetOut(c.sess.Complete(d.kind, d.slot, d.code, d.codes, c.conn.Out()), ba)
+}
+
+// leaseBack lets out what waited for the lease.
+func (c *client) leaseBack() {
+	c.with(func(ba *conn.Batch) {
+		if c.phase == phaseGated {
+			c.admit(ba)
+		}
+		if c.phase != phaseOnline {
+			return
+		}
+		if r := c.intake.releases; len(r) > 0 {
+			c.intake.releases = nil
+			c.say(ba, func(dst []byte) []byte { return append(dst, r...) })
+		}
+		stash := c.stash
+		c.stash = nil
+		for _, d := range stash {
+			c.complete(ba, d)
+		}
+		c.push(ba)
+		c.allow(blockLease, ba)
+	})
+}
+
+// stalled tells whether something waits for the lease.
+func (c *client) stalled() bool {
+	c.conn.Lock()
+	defer c.conn.Unlock()
+	return len(c.stash) > 0 || len(c.intake.releases) > 0 || c.phase == phaseGated || c.intake.blocks&blockLease != 0
+}
+
+// Drained continues with what the socket had no room for.
+func (c *client) Drained(ba *conn.Batch) {
+	c.conn.Lock()
+	defer c.conn.Unlock()
+	c.push(ba)
+}
+
+// push sends what waits for the client, as far as window, span, socket and lease allow. Caller holds
+// the lock.
+func (c *client) push(ba *conn.Batch) {
+	if c.phase != phaseOnline || c.intake.blocks&blockDrain != 0 {
+		return
+	}
+	c.pushZero(ba)
+	if c.sess.Queued() > 0 && c.b.leased() {
+		c.conn.SetOut(c.sess.Pump(c.conn.Out(), c.b.cluster.Now(), outboxLimit), ba)
+		for qos, n := range c.sess.TakeSent() {
+			if n > 0 {
+				c.seen.messagesOut += n
+				c.b.stats.sent[qos].Add(n)
+			}
+		}
+	}
+	c.settle(ba)
+}
+
+// outboxLimit is how full an outbox is filled from queues: what waits in a queue costs nothing.
+const outboxLimit = 128 << 10
+
+// settle hands on what the session has decided: drops, what must be committed, what may be. Caller
+// holds the lock.
+func (c *client) settle(ba *conn.Batch) {
+	s := c.sess
+	if s.NeedsCommit() {
+		c.proposeProgress()
+	}
+	if !s.Clean() {
+		if dirty, urgent := s.Dirty(); urgent {
+			c.proposeProgress()
+		} else if dirty && !c.queued {
+			c.queued = true
+			c.b.lazy.cursor(c)
+		}
+		return
+	}
+	for _, d := range s.TakeDrops() {
+		c.drop(d.Reason, 1)
+	}
+	if picks := s.TakeSettled(); len(picks) > 0 {
+		c.b.lazy.confirm(picks)
+	}
+}
+
+// drop counts messages that this client will not get, or could not publish.
+func (c *client) drop(r fsm.Reason, n int) {
+	c.drops[r].Add(uint64(n))
+	c.b.stats.drop(c.info.id, r, n)
+}

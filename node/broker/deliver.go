@@ -1,0 +1,235 @@
+package broker
+
+import (
+	"encoding/binary"
+
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// deliver gives a message to all targets and tells how many there were. No lock may be held.
+func (b *Broker) deliver(m *message, targets []target, ba *conn.Batch) {
+	if m.now == 0 {
+		m.now = b.cluster.Now()
+	}
+	for i := range targets {
+		t := &targets[i]
+		g := &t.as
+		if t.noLocal && t.c.info.id == m.publisher {
+			if g = t.own; g == nil {
+				continue
+			}
+		}
+		t.c.deliver(m, g, t.since, ba)
+	}
+}
+
+// deliver gives the client a message of the link road, or one of the log's to a clean client.
+func (c *client) deliver(m *message, g *grant, since *sub, ba *conn.Batch) {
+	qos := min(m.qos, g.qos)
+	if g.persistent && (qos > 0 || m.index != 0) {
+		return // the log has it for this session, or is about to
+	}
+	c.conn.Lock()
+	defer c.conn.Unlock()
+	if m.index != 0 && m.index <= since.since.Load() {
+		return // it was among the retained messages, or is not owed
+	}
+	c.give(m, qos, m.retain && g.asIs, g.ids, ba)
+}
+
+// give puts a message into the client's mailbox: the outbox if there is room, else the queue. Caller
+// holds the lock.
+func (c *client) give(m *message, qos byte, retain bool, ids []uint32, ba *conn.Batch) {
+	switch {
+	case c.phase == phaseOver:
+		return // its subscriptions ended before this message
+	case qos == 0:
+		c.give0(m, retain, ids, ba)
+		return
+	}
+	s := c.sess
+	if c.ready() {
+		if s.TooLarge(len(m.topic), ids, qos, m.expires != 0, len(m.props), len(m.payload)) {
+			c.drop(fsm.ReasonTooLarge, 1)
+			return
+		}
+		if id, ok := s.Slot(qos); ok {
+			c.write(m, qos, retain, ids, id, ba)
+			return
+		}
+	}
+	s.Enqueue(fsm.Entry{Message: m.keep(), QoS: qos, Retain: retain, IDs: ids})
+	c.settle(ba)
+}
+
+// ready tells whether a message at QoS 1 or 2 may be written at once. Caller holds the lock.
+func (c *client) ready() bool {
+	return c.phase == phaseOnline && c.intake.blocks&blockDrain == 0 && c.conn.OutLen() < outboxLimit && c.b.leased()
+}
+
+// write encodes a PUBLISH into the outbox. Caller holds the lock.
+func (c *client) write(m *message, qos byte, retain bool, ids []uint32, id uint16, ba *conn.Batch) {
+	c.b.stats.sent[qos].Add(1)
+	c.seen.messagesOut++
+	if len(ids) > 0 || c.sess.Aliased() {
+		h := m.header(qos, retain)
+		h.PacketID = id
+		out := conn.Grow(c.conn.Out(), mqtt.PublishSize(c.version, h, len(m.topic), ids, len(m.props), len(m.payload))+8)
+		c.conn.SetOut(c.sess.AppendPublish(out, h, m.topic, ids, m.props, m.payload), ba)
+		return
+	}
+	packet, at := m.encoded(c.version, qos, retain)
+	out := conn.Grow(c.conn.Out(), len(packet))
+	start := len(out)
+	out = append(out, packet...)
+	if qos > 0 {
+		binary.BigEndian.PutUint16(out[start+at:], id)
+	}
+	c.conn.SetOut(out, ba)
+}
+
+// give0 is give at QoS 0: nothing is owed, so what finds no room is dropped and counted.
+func (c *client) give0(m *message, retain bool, ids []uint32, ba *conn.Batch) {
+	switch {
+	case c.phase != phaseOnline:
+		c.drop(fsm.ReasonOffline, 1)
+	case c.sess.TooLarge(len(m.topic), ids, 0, m.expires != 0, len(m.props), len(m.payload)):
+		c.drop(fsm.ReasonTooLarge, 1)
+	case c.zero.len() > 0: // retained messages are on their way: they come first
+		if c.zero.bytes > c.b.cfg.MaxBufferedBytes {
+			c.drop(fsm.ReasonSlowReader, 1)
+			return
+		}
+		c.zero.push(fsm.Entry{Message: m.keep(), Retain: retain, IDs: ids})
+	case c.conn.OutLen() > c.b.cfg.MaxBufferedBytes:
+		c.drop(fsm.ReasonSlowReader, 1)
+	default:
+		c.write(m, 0, retain, ids, 0, ba)
+	}
+}
+
+// zeroQueue are retained messages at QoS 0 on their way to a client, and what came behind them. They
+// are the state's own messages, so a queue of them costs next to nothing.
+type zeroQueue struct {
+	list  []fsm.Entry
+	head  int
+	bytes int
+}
+
+func (q *zeroQueue) len() int { return len(q.list) - q.head }
+
+func (q *zeroQueue) push(e fsm.Entry) {
+	q.list = append(q.list, e)
+	q.bytes += len(e.Message.Payload) + len(e.Message.Topic)
+}
+
+func (q *zeroQueue) pop() fsm.Entry {
+	e := q.list[q.head]
+	q.list[q.head] = fsm.Entry{}
+	q.bytes -= len(e.Message.Payload) + len(e.Message.Topic)
+	if q.head++; q.head == len(q.list) {
+		*q = zeroQueue{}
+	}
+	return e
+}
+
+// clear empties the queue and tells how many were in it.
+func (q *zeroQueue) clear() int {
+	n := q.len()
+	*q = zeroQueue{}
+	return n
+}
+
+// pushZero sends from the zero queue while the outbox has room. Caller holds the lock.
+func (c *client) pushZero(ba *conn.Batch) {
+	if c.zero.len() == 0 {
+		return
+	}
+	now := c.b.cluster.Now()
+	for c.zero.len() > 0 {
+		if c.conn.OutLen() > outboxLimit {
+			c.conn.NotifyDrained()
+			return
+		}
+		e := c.zero.pop()
+		m := e.Message
+		if m.Expires != 0 && m.Expires <= now {
+			c.drop(fsm.ReasonExpired, 1)
+			continue
+		}
+		if c.sess.TooLarge(len(m.Topic), e.IDs, 0, m.Expires != 0, len(m.Props), len(m.Payload)) {
+			c.drop(fsm.ReasonTooLarge, 1)
+			continue
+		}
+		h := mqtt.PublishHeader{Retain: e.Retain}
+		if m.Expires != 0 {
+			h.HasExpiry, h.Expiry = true, session.SecondsLeft(m.Expires, now)
+		}
+		out := conn.Grow(c.conn.Out(), mqtt.PublishSize(c.version, h, len(m.Topic), e.IDs, len(m.Props), len(m.Payload))+8)
+		c.conn.SetOut(c.sess.AppendPublish(out, h, m.Topic, e.IDs, m.Props, m.Payload), ba)
+		c.b.stats.sent[0].Add(1)
+		c.seen.messagesOut++
+	}
+}
+
+// pick gives a message to one member of a shared group on this node; false: there is none that may
+// have it. clean: to a clean client only, as the log asks.
+func (b *Broker) pick(m *message, filter, name string, id uint64, clean bool, ba *conn.Batch) bool {
+	if m.now == 0 {
+		m.now = b.cluster.Now()
+	}
+	for _, s := range b.local.members(filter, name) {
+		qos := min(m.qos, s.QoS)
+		if s.persistent && (clean || qos > 0) {
+			continue
+		}
+		if s.c.share(m, s, qos, id, ba) {
+			return true
+		}
+	}
+	return false
+}
+
+// share is give for a member of a shared group; false when the client is gone.
+func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) bool {
+	c.conn.Lock()
+	defer c.conn.Unlock()
+	if c.phase == phaseOver {
+		return false
+	}
+	retain := m.retain && s.RetainAsPublished
+	if qos == 0 {
+		c.give0(m, retain, s.ids, ba)
+		c.b.lazy.confirm(picked(id))
+		return true
+	}
+	if m.expires != 0 && m.expires <= m.now {
+		c.drop(fsm.ReasonExpired, 1)
+		c.b.lazy.confirm(picked(id))
+		return true
+	}
+	e := session.Shared{
+		Entry: fsm.Entry{Message: m.keep(), QoS: qos, Retain: retain, IDs: s.ids, Filter: s.Filter, Group: s.Group},
+		Pick:  id,
+	}
+	if c.ready() && !c.sess.TooLarge(len(m.topic), s.ids, qos, m.expires != 0, len(m.props), len(m.payload)) {
+		if packet, ok := c.sess.Slot(qos); ok {
+			c.sess.KeepShared(e)
+			c.write(m, qos, retain, s.ids, packet, ba)
+			return true
+		}
+	}
+	c.sess.EnqueueShared(e)
+	c.settle(ba)
+	return true
+}
+
+func picked(id uint64) []uint64 {
+	if id == 0 {
+		return nil
+	}
+	return []uint64{id}
+}

@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// Drain lets every client go: it gets nothing new, may acknowledge what it has, and is then asked to
+// move. At most rate of them a second begin, 0 for no limit; one may take clientTimeout. progress
+// hears how many there were and are left. New connections should have been turned away before.
+func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duration, progress func(total, left int)) error {
+	b.closing.Store(true)
+	list := b.all()
+	total := len(list)
+	var left atomic.Int64
+	left.Store(int64(total))
+	progress(total, total)
+	var group sync.WaitGroup
+	defer group.Wait()
+	begin := time.Now()
+	for i, c := range list {
+		if rate > 0 {
+			due := begin.Add(time.Duration(i) * time.Second / time.Duration(rate))
+			if d := time.Until(due); d > 0 {
+				select {
+				case <-ctx.Done():
+				case <-time.After(d):
+				}
+			}
+		}
+		group.Go(func() {
+			c.drain(ctx, clientTimeout)
+			progress(total, int(left.Add(-1)))
+		})
+	}
+	group.Wait()
+	return ctx.Err()
+}
+
+// drainStep is how often a draining client is looked at.
+const drainStep = 5 * time.Millisecond
+
+// drain lets one client go. It blocks, and gives up waiting when ctx or the time-out ends.
+func (c *client) drain(ctx context.Context, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	c.conn.Lock()
+	c.intake.blocks |= blockDrain // no new PUBLISH either way
+	c.conn.Unlock()
+	tick := time.NewTicker(drainStep)
+	defer tick.Stop()
+	for !c.quiet() {
+		select {
+		case <-tick.C:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	c.with(func(ba *conn.Batch) {
+		if c.phase == phaseFresh {
+			c.phase, c.ended = phaseOver, true
+			c.finish(ba)
+			return
+		}
+		c.dismiss(mqtt.UseAnotherServer, ba)
+	})
+	for {
+		c.b.mu.Lock()
+		_, there := c.b.conns[c]
+		c.b.mu.Unlock()
+		if !there {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			c.conn.Abort()
+			return
+		}
+	}
+}
+
+// quiet tells whether nothing is under way any more, either way.
+func (c *client) quiet() bool {
+	c.conn.Lock()
+	defer c.conn.Unlock()
+	switch c.phase {
+	case phaseOver, phaseFresh:
+		return true
+	case phaseOnline:
+		return c.sess.Inflight() == 0 && !c.sess.Unanswered() && c.conn.OutLen() == 0
+	}
+	return false
+}

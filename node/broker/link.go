@@ -1,0 +1,336 @@
+package broker
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/proto/clusterpb"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// onLinks is a publish at QoS 1 or 2 on the link road until every node that it went to has taken it.
+type onLinks struct {
+	c       *client
+	left    atomic.Int32
+	refused atomic.Bool // by a node that knows a newer connection of the publisher
+	qos     byte
+	slot    uint64
+	size    int
+	again   *fsm.Message // for another member of a shared group
+}
+
+var onLinksPool = sync.Pool{New: func() any { return new(onLinks) }}
+
+// publishLink gives a publish to the nodes with matching subscribers, this one included. Caller
+// holds the lock, which is let go meanwhile.
+func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *conn.Batch) {
+	b := c.b
+	b.stats.published[roadLink].Add(1)
+	self := b.cluster.Self()
+	m := messages.Get().(*message)
+	m.topic, m.payload, m.props, m.publisher, m.epoch = p.topic, p.payload, p.props, c.info.id, uint64(c.epoch)
+	m.qos, m.retain = p.qos, p.retain
+	if p.hasExpiry {
+		m.now = b.cluster.Now()
+		m.expires = max(1, m.now+int64(p.expiry)*1000)
+	}
+	after := c.last[p.qos]
+	if after != 0 && b.holds.passed(self, after) {
+		after, c.last[p.qos] = 0, 0
+	}
+	matched := len(targets) > 0 || len(r.Nodes) > 0 || len(r.Shared) > 0
+	plan := b.plan(r, self)
+	var waits *onLinks
+	if p.qos > 0 && len(plan.remote) > 0 {
+		waits = onLinksPool.Get().(*onLinks)
+		waits.c, waits.qos, waits.slot, waits.size = c, p.qos, p.slot, p.size()
+		waits.left.Store(int32(len(plan.remote)) + 1)
+		c.linked[p.qos]++
+		c.pending += waits.size
+		if plan.shares {
+			waits.again = m.keep()
+		}
+	}
+	if c.pending > maxPending {
+		c.intake.blocks |= blockLog
+	}
+	c.conn.Unlock()
+
+	if len(targets) > 0 || len(plan.here) > 0 {
+		if after == 0 {
+			b.deliverHere(m, targets, plan.here, ba)
+		} else {
+			b.holds.local(self, after, m, plan.here)
+		}
+	}
+	congested := b.sendRemote(m, plan, after, waits)
+	m.free()
+	c.conn.Lock()
+	switch {
+	case c.phase == phaseOver:
+	case waits == nil:
+		code := mqtt.Success
+		if !matched {
+			code = mqtt.NoMatchingSubscribers
+		}
+		c.answer(p, code, ba)
+	}
+	if congested {
+		c.intake.blocks |= blockLink
+	}
+	if c.phase != phaseOver && c.sess.Busy() {
+		c.intake.blocks |= blockBusy
+	}
+	if waits != nil {
+		c.conn.Unlock()
+		waits.arrived(ba)
+		c.conn.Lock()
+	}
+	if congested { // it may have been relieved before the flag stood
+		still := false
+		for i := range plan.remote {
+			still = still || b.cluster.LinkCongested(plan.remote[i].to.Node)
+		}
+		if !still {
+			c.allow(blockLink, ba)
+		}
+	}
+	planPool.Put(plan)
+}
+
+// deliverHere is a message's delivery on this node.
+func (b *Broker) deliverHere(m *message, targets []target, picks []clusterpb.SharedPick, ba *conn.Batch) {
+	b.deliver(m, targets, ba)
+	for _, s := range picks {
+		if !b.pick(m, s.Filter, s.Group, 0, false, ba) {
+			b.repick(m.keep(), s.Filter, s.Group, b.cluster.Self(), ba, func(*conn.Batch) {})
+		}
+	}
+}
+
+// plan says which nodes get a frame, and for which shared groups.
+type plan struct {
+	here   []clusterpb.SharedPick
+	remote []leg
+	shares bool // some leg has picks
+}
+
+type leg struct {
+	to    fsm.NodeRef
+	plain bool
+	picks []clusterpb.SharedPick
+}
+
+var planPool = sync.Pool{New: func() any { return new(plan) }}
+
+// plan chooses a node for each shared group, by how many members are there, and gathers the frames.
+// A frame asks for one group at most, so that "no member" is never ambiguous.
+func (b *Broker) plan(r *fsm.Route, self fsm.NodeRef) *plan {
+	p := planPool.Get().(*plan)
+	p.here, p.remote, p.shares = p.here[:0], p.remote[:0], false
+	for _, n := range r.Nodes {
+		if n != self {
+			p.remote = append(p.remote, leg{to: n, plain: true})
+		}
+	}
+	for i := range r.Shared {
+		g := &r.Shared[i]
+		to, ok := choose(g, fsm.NodeRef{})
+		if !ok {
+			continue
+		}
+		s := clusterpb.SharedPick{Filter: g.Filter, Group: g.Group}
+		if to == self {
+			p.here = append(p.here, s)
+			continue
+		}
+		p.shares = true
+		p.remote = append(p.remote, leg{to: to, picks: []clusterpb.SharedPick{s}})
+	}
+	return p
+}
+
+// choose picks one of a group's nodes, not avoid if there is another.
+func choose(g *fsm.SharedRoute, avoid fsm.NodeRef) (fsm.NodeRef, bool) {
+	total := 0
+	for i, n := range g.Nodes {
+		if n != avoid {
+			total += g.Weights[i]
+		}
+	}
+	if total == 0 {
+		return fsm.NodeRef{}, false
+	}
+	k := rand.IntN(total)
+	for i, n := range g.Nodes {
+		if n == avoid {
+			continue
+		}
+		if k -= g.Weights[i]; k < 0 {
+			return n, true
+		}
+	}
+	return fsm.NodeRef{}, false
+}
+
+// sendRemote sends the frames. It tells whether a link is congested.
+func (b *Broker) sendRemote(m *message, p *plan, after uint64, waits *onLinks) (congested bool) {
+	if len(p.remote) == 0 {
+		return false
+	}
+	var f clusterpb.Frame
+	m.frame(&f, m.now)
+	f.After = after
+	for i := range p.remote {
+		l := &p.remote[i]
+		f.Plain, f.Shared = l.plain, l.picks
+		var done clusterpb.LinkDone
+		switch {
+		case waits == nil:
+		case len(l.picks) > 0:
+			done = &shareDone{waits, l.to, l.picks[0]}
+		default:
+			done = waits
+		}
+		if !b.cluster.Send(l.to, &f, done) {
+			b.stats.drop("", fsm.ReasonLink, 1)
+		}
+		congested = congested || b.cluster.LinkCongested(l.to.Node)
+	}
+	return congested
+}
+
+// LinkDone implements clusterpb.LinkDone for a frame outside of shared groups.
+func (w *onLinks) LinkDone(_ string, code clusterpb.LinkCode) {
+	if code == clusterpb.LinkNoMember {
+		w.refused.Store(true)
+	}
+	w.later()
+}
+
+// shareDone hears what became of a frame for a shared group.
+type shareDone struct {
+	w    *onLinks
+	to   fsm.NodeRef
+	pick clusterpb.SharedPick
+}
+
+// LinkDone implements clusterpb.LinkDone.
+func (d *shareDone) LinkDone(_ string, code clusterpb.LinkCode) {
+	b := d.w.c.b
+	if code == clusterpb.LinkTaken || !b.serving.Load() {
+		d.w.later()
+		return
+	}
+	ba := getBatch()
+	b.repick(d.w.again, d.pick.Filter, d.pick.Group, d.to, ba, d.w.arrived)
+	b.flusher.take(ba)
+	putBatch(ba)
+}
+
+// later is arrived from a goroutine that must not write to sockets.
+func (w *onLinks) later() {
+	b := w.c.b
+	ba := getBatch()
+	w.arrived(ba)
+	b.flusher.take(ba)
+	putBatch(ba)
+}
+
+// arrived counts a leg. The last one settles the publish.
+func (w *onLinks) arrived(ba *conn.Batch) {
+	if w.left.Add(-1) > 0 {
+		return
+	}
+	c := w.c
+	c.conn.Lock()
+	c.linked[w.qos]--
+	c.pending -= w.size
+	if !w.refused.Load() {
+		c.answer(&publish{qos: w.qos, slot: w.slot}, mqtt.Success, ba)
+	}
+	if c.linked[w.qos] == 0 {
+		c.allow(blockOrder, ba)
+	}
+	c.relent(ba)
+	c.conn.Unlock()
+	w.c, w.again = nil, nil
+	w.refused.Store(false)
+	onLinksPool.Put(w)
+}
+
+// repick finds another member of a shared group for a message that one has not delivered: here or on
+// another node, not at avoid if there is a choice. done runs once it has arrived, or is given up and
+// counted; perhaps before repick returns, and with the batch of whoever calls it. No lock may be held.
+func (b *Broker) repick(m *fsm.Message, filter, group string, avoid fsm.NodeRef, ba *conn.Batch, done func(*conn.Batch)) {
+	self := b.cluster.Self()
+	for tries := 0; ; tries++ {
+		to, ok := fsm.NodeRef{}, false
+		r := b.state.Route(m.Topic)
+		for i := range r.Shared {
+			if g := &r.Shared[i]; g.Filter == filter && g.Group == group {
+				to, ok = choose(g, avoid)
+				if !ok && tries == 0 {
+					to, ok = choose(g, fsm.NodeRef{})
+				}
+			}
+		}
+		if !ok || tries == maxTries {
+			b.stats.drop("", fsm.ReasonNoMember, 1)
+			done(ba)
+			return
+		}
+		n := newMessage(m)
+		if to != self {
+			again := &repickDone{b: b, m: m, filter: filter, group: group, to: to, done: done}
+			f := clusterpb.Frame{}
+			n.frame(&f, b.cluster.Now())
+			f.Epoch = 0 // whoever published it since has nothing to do with it
+			f.Shared = []clusterpb.SharedPick{{Filter: filter, Group: group}}
+			n.free()
+			if f.QoS == 0 {
+				if !b.cluster.Send(to, &f, nil) {
+					b.stats.drop("", fsm.ReasonLink, 1)
+				}
+				done(ba)
+				return
+			}
+			b.cluster.Send(to, &f, again)
+			return
+		}
+		ok = b.pick(n, filter, group, 0, false, ba)
+		n.free()
+		if ok {
+			done(ba)
+			return
+		}
+		avoid = self
+	}
+}
+
+// maxTries bounds the search for a member that stays long enough.
+const maxTries = 4
+
+// repickDone goes on with the search when a node had no member.
+type repickDone struct {
+	b             *Broker
+	m             *fsm.Message
+	filter, group string
+	to            fsm.NodeRef
+	done          func(*conn.Batch)
+}
+
+// LinkDone implements clusterpb.LinkDone.
+func (d *repickDone) LinkDone(_ string, code clusterpb.LinkCode) {
+	ba := getBatch()
+	if code == clusterpb.LinkTaken || !d.b.serving.Load() {
+		d.done(ba)
+	} else {
+		d.b.repick(d.m, d.filter, d.group, d.to, ba, d.done)
+	}
+	d.b.flusher.take(ba)
+	putBatch(ba)
+}

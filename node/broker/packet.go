@@ -1,0 +1,267 @@
+package broker
+
+import (
+	"errors"
+
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// Data takes what the client sent: as many whole packets as there are.
+func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
+	c.conn.Lock()
+	propose := false
+	for err == nil && !c.intake.full && !propose {
+		if c.phase == phaseOver {
+			err = conn.ErrClosed
+			break
+		}
+		if c.phase == phaseProposed || c.phase == phaseGated {
+			break // paused: the CONNACK comes first
+		}
+		first, body, n, e := mqtt.Split(b[used:], c.b.cfg.MaxPacketSize)
+		if e != nil {
+			err = c.fail(e, ba)
+			break
+		}
+		if n == 0 {
+			break
+		}
+		if c.phase == phaseFresh {
+			if propose = mqtt.TypeOf(first) == mqtt.CONNECT; !propose { // [MQTT-3.1.0-1]
+				err = c.refuse(mqtt.ProtocolError, ba)
+				break
+			}
+			if err = c.open(first, body, ba); err != nil {
+				propose = false
+			}
+		} else {
+			err = c.packet(first, body, b[used:used+n], ba)
+		}
+		used += n
+	}
+	if err == nil && c.phase == phaseOnline {
+		c.push(ba)
+	}
+	c.seen.bytesIn += uint64(used)
+	c.conn.Unlock()
+	c.b.stats.bytesIn.Add(uint64(used))
+	if propose {
+		c.proposeConnect()
+	}
+	return used, err
+}
+
+// packet handles one packet of a client that is online. raw is the whole of it. Caller holds the
+// lock; for a PUBLISH it is let go meanwhile. An error ends the connection.
+func (c *client) packet(first byte, body, raw []byte, ba *conn.Batch) error {
+	c.b.stats.packetsIn.Add(1)
+	var err error
+	switch t := mqtt.TypeOf(first); t {
+	case mqtt.PUBLISH:
+		err = c.take(first, body, raw, ba)
+	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
+		err = c.acknowledged(first, body, ba)
+	case mqtt.SUBSCRIBE:
+		err = c.subscribe(first, body, ba)
+	case mqtt.UNSUBSCRIBE:
+		err = c.unsubscribe(first, body, ba)
+	case mqtt.PINGREQ:
+		if err = (&mqtt.Pingreq{}).Decode(c.version, first, body); err == nil {
+			c.say(ba, func(dst []byte) []byte { return (&mqtt.Pingresp{}).Append(dst, c.version) })
+		}
+	case mqtt.DISCONNECT:
+		if len(c.intake.bytes) > 0 { // what it published before comes first
+			c.intake.goodbye = append([]byte(nil), raw...)
+			c.conn.Pause()
+			c.intake.full = true
+			return nil
+		}
+		return c.goodbye(first, body, ba)
+	case mqtt.AUTH:
+		var p mqtt.Auth
+		if err = p.Decode(c.version, first, body); err == nil {
+			err = &mqtt.Error{Code: mqtt.ProtocolError, Msg: "AUTH without enhanced authentication"} // [MQTT-4.12.0-7]
+		}
+	case mqtt.CONNECT:
+		err = &mqtt.Error{Code: mqtt.ProtocolError, Msg: "a second CONNECT"} // [MQTT-3.1.0-2]
+	default:
+		err = &mqtt.Error{Code: mqtt.ProtocolError, Msg: t.String() + " from a client"}
+	}
+	if err != nil {
+		return c.fail(err, ba)
+	}
+	return nil
+}
+
+func (c *client) acknowledged(first byte, body []byte, ba *conn.Batch) error {
+	var p mqtt.Ack
+	if err := p.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	s := c.sess
+	switch p.Type {
+	case mqtt.PUBACK:
+		s.Puback(p.PacketID)
+	case mqtt.PUBREC:
+		out, _ := s.Pubrec(p.PacketID, p.Code, c.conn.Out())
+		c.conn.SetOut(out, ba)
+	case mqtt.PUBCOMP:
+		s.Pubcomp(p.PacketID)
+	case mqtt.PUBREL:
+		slot, commit := s.Pubrel(p.PacketID)
+		if commit {
+			c.proposeRelease(p.PacketID, slot)
+			break
+		}
+		c.conn.SetOut(s.Flush(session.Pubcomp, c.conn.Out()), ba)
+	}
+	return nil
+}
+
+// goodbye handles DISCONNECT.
+func (c *client) goodbye(first byte, body []byte, ba *conn.Batch) error {
+	var p mqtt.Disconnect
+	err := p.Decode(c.version, first, body)
+	if err == nil && c.version == mqtt.V5 {
+		err = p.FromClient()
+		if err == nil && p.HasSessionExpiry && p.SessionExpiry > 0 && c.sess.Clean() { // section 3.14.2.2.2
+			err = &mqtt.Error{Code: mqtt.ProtocolError, Msg: "DISCONNECT raises a session expiry of 0"}
+		}
+	}
+	if err != nil {
+		return c.fail(err, ba)
+	}
+	c.clean = p.Code == mqtt.NormalDisconnection
+	if p.HasSessionExpiry {
+		e := min(p.SessionExpiry, c.b.cfg.SessionExpiryMax)
+		c.expiry = &e
+	}
+	c.leave(ba)
+	return conn.ErrClosed
+}
+
+// fail ends the connection because of what the client sent. Caller holds the lock.
+func (c *client) fail(err error, ba *conn.Batch) error {
+	code := codeOf(err)
+	var wire *mqtt.Error
+	if !errors.As(err, &wire) && errors.Is(err, conn.ErrClosed) {
+		return err
+	}
+	if c.phase == phaseFresh {
+		return c.refuse(code, ba)
+	}
+	c.b.stats.protocolErrors.Add(1)
+	c.b.logger.Debug("client is disconnected", "client", c.info.id, "remote", c.conn.RemoteAddr().String(), "reason", err)
+	c.dismiss(code, ba)
+	return conn.ErrClosed
+}
+
+// dismiss ends the connection from this side: DISCONNECT with a reason where the version has it. The
+// will stands. Caller holds the lock.
+func (c *client) dismiss(code mqtt.ReasonCode, ba *conn.Batch) {
+	if c.phase == phaseOver {
+		return
+	}
+	if c.phase < phaseOnline {
+		gated := c.phase == phaseGated
+		_ = c.refuse(mqtt.ServerUnavailable, ba)
+		if gated { // as connected does for one that is over before it is in the log
+			c.clean = true
+			c.proposeDisconnect()
+		}
+		return
+	}
+	if c.version == mqtt.V5 {
+		d := &mqtt.Disconnect{Code: code}
+		if code == mqtt.UseAnotherServer || code == mqtt.ServerMoved {
+			d.ServerReference = c.b.cfg.ServerReference
+		}
+		c.say(ba, func(dst []byte) []byte { return d.Append(dst, c.version) })
+	}
+	c.leave(ba)
+}
+
+// leave ends the connection in order: the log hears how far it came. Caller holds the lock.
+func (c *client) leave(ba *conn.Batch) {
+	if c.phase == phaseOver {
+		return
+	}
+	c.phase = phaseOver
+	c.proposeDisconnect()
+	c.finish(ba)
+}
+
+// finish lets the outbox go out and closes. Caller holds the lock.
+func (c *client) finish(ba *conn.Batch) {
+	c.conn.End()
+	c.conn.Mark(ba)
+}
+
+// Closed hears that the connection has ended.
+func (c *client) Closed(error) {
+	b := c.b
+	c.conn.Lock()
+	if c.phase != phaseOver {
+		online := c.phase >= phaseGated
+		c.phase = phaseOver
+		if online {
+			c.proposeDisconnect()
+		} // else connected says goodbye for it
+	}
+	c.conn.Unlock()
+	b.mu.Lock()
+	delete(b.conns, c)
+	delete(b.waiting, c)
+	if b.clients[c.info.id] == c {
+		delete(b.clients, c.info.id)
+	}
+	b.mu.Unlock()
+	b.stats.closed.Add(1)
+}
+
+// sever ends the connection because this node's incarnation has ended: the others have settled what
+// becomes of its session, so nothing is proposed and nothing that waits is said.
+func (c *client) sever() {
+	c.conn.Lock()
+	if c.phase == phaseOver {
+		c.conn.Unlock()
+		return
+	}
+	if c.phase == phaseProposed || c.phase == phaseFresh {
+		c.conn.Unlock()
+		if c.phase == phaseProposed {
+			c.with(func(ba *conn.Batch) { c.dismiss(mqtt.ServerUnavailable, ba) })
+		}
+		return
+	}
+	tell := c.phase == phaseOnline && c.version == mqtt.V5 && c.conn.OutLen() == 0
+	c.phase, c.ended = phaseOver, true
+	c.stash = nil
+	c.unsubscribeAll(false)
+	ba := getBatch()
+	if tell {
+		c.say(ba, func(dst []byte) []byte {
+			return (&mqtt.Disconnect{Code: mqtt.UseAnotherServer, ServerReference: c.b.cfg.ServerReference}).Append(dst, c.version)
+		})
+		c.finish(ba)
+	}
+	c.conn.Unlock()
+	if tell {
+		c.b.flusher.take(ba)
+	} else {
+		c.conn.Abort()
+	}
+	putBatch(ba)
+}
+
+// sendAway asks the client to go to another node.
+func (c *client) sendAway() {
+	c.with(func(ba *conn.Batch) {
+		if c.phase == phaseFresh {
+			return
+		}
+		c.dismiss(mqtt.UseAnotherServer, ba)
+	})
+}

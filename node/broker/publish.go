@@ -1,0 +1,295 @@
+package broker
+
+import (
+	"slices"
+	"unsafe"
+
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/proto/fsmpb"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// publish is a PUBLISH on its way in. Its strings and slices alias the reader's buffer until keep.
+type publish struct {
+	topic     string
+	payload   []byte
+	props     []byte
+	qos       byte
+	retain    bool
+	hasExpiry bool
+	expiry    uint32 // seconds
+	id        uint16
+	slot      uint64 // of its acknowledgement, QoS 1 and 2
+}
+
+// keep copies what the reader's buffer holds.
+func (p *publish) keep() *publish {
+	k := *p
+	k.topic = string([]byte(p.topic))
+	k.payload, k.props = slices.Clone(p.payload), slices.Clone(p.props)
+	return &k
+}
+
+func (p *publish) size() int { return len(p.topic) + len(p.payload) + len(p.props) + 64 }
+
+// intake is what a client has sent and the broker does not take yet.
+type intake struct {
+	blocks  block
+	held    *publish // the first of them, decoded
+	bytes   []byte   // PUBLISH packets behind it, whole
+	goodbye []byte   // the DISCONNECT behind those
+	full    bool     // nothing more is read
+
+	present  bool   // Session Present, until CONNACK
+	releases []byte // PUBRELs that wait for the lease
+	scratch  mqtt.Publish
+}
+
+// take handles a PUBLISH packet, or keeps it if publishes are not taken now. Caller holds the lock.
+func (c *client) take(first byte, body, raw []byte, ba *conn.Batch) error {
+	in := &c.intake
+	if in.blocks != 0 {
+		in.bytes = append(in.bytes, raw...)
+		if len(in.bytes) > c.b.cfg.MaxBufferedBytes {
+			in.full = true
+			c.held.Store(true)
+			c.conn.Pause()
+		}
+		return nil
+	}
+	p, err := c.decode(first, body, ba)
+	if err != nil || p == nil {
+		return err
+	}
+	c.route(p, ba)
+	return nil
+}
+
+// decode reads a PUBLISH and checks what this node allows. nil without an error: it is settled.
+func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, error) {
+	m := &c.intake.scratch
+	if err := m.Decode(c.version, first, body); err != nil {
+		return nil, err
+	}
+	if err := m.FromClient(); err != nil {
+		return nil, err
+	}
+	b := c.b
+	switch {
+	case m.QoS > b.cfg.MaxQoS: // [MQTT-3.2.2-11]
+		return nil, &mqtt.Error{Code: mqtt.QoSNotSupported, Msg: "QoS is higher than Maximum QoS"}
+	case m.Retain && !b.cfg.RetainAvailable: // [MQTT-3.2.2-14]
+		return nil, &mqtt.Error{Code: mqtt.RetainNotSupported, Msg: "RETAIN where Retain Available is 0"}
+	}
+	slot, verdict, err := c.sess.Publish(m)
+	if err != nil {
+		return nil, err
+	}
+	name := unsafe.String(unsafe.SliceData(m.Topic), len(m.Topic))
+	if err := b.cfg.topicLimits().ValidateName(name); err != nil { // [MQTT-3.3.2-2]
+		return nil, &mqtt.Error{Code: mqtt.TopicNameInvalid, Msg: err.Error()}
+	}
+	b.stats.received[m.QoS].Add(1)
+	c.seen.messagesIn++
+	if verdict == session.Repeat {
+		c.conn.SetOut(c.sess.Flush(session.Pubrec, c.conn.Out()), ba)
+		return nil, nil
+	}
+	p := &c.current
+	*p = publish{
+		topic: name, payload: m.Payload, props: m.Props, qos: m.QoS, retain: m.Retain,
+		hasExpiry: m.HasExpiry, expiry: m.Expiry, id: m.PacketID, slot: slot,
+	}
+	if reserved(name) {
+		c.drop(fsm.ReasonNotAllowed, 1)
+		c.answer(p, mqtt.NotAuthorized, ba)
+		return nil, nil
+	}
+	return p, nil
+}
+
+// answer settles a publish's acknowledgement. Caller holds the lock.
+func (c *client) answer(p *publish, code mqtt.ReasonCode, ba *conn.Batch) {
+	if p.qos == 0 {
+		return
+	}
+	kind := session.Puback
+	if p.qos == 2 {
+		kind = session.Pubrec
+	}
+	c.complete(ba, completion{kind: kind, slot: p.slot, code: code})
+}
+
+// route sends a publish on its road, or keeps it when it can't go yet. Caller holds the lock, which
+// is let go while others are delivered to.
+//
+// The route is read before the lease is looked at: a lease that is good afterwards says that this
+// node had not been declared dead when it read, so no SUBACK that the route lacks can have left.
+func (c *client) route(p *publish, ba *conn.Batch) {
+	b := c.b
+	m, targets := b.routes.lookup(p.topic)
+	r := &m.route
+	if p.qos > 0 && !b.leased() {
+		c.block(blockLease, p)
+		return
+	}
+	if p.retain || p.qos > 0 && r.Persistent > 1 || p.qos == 2 && !c.sess.Clean() || r.QueueQoS0 {
+		if c.linked[p.qos] > 0 {
+			c.block(blockOrder, p)
+			return
+		}
+		c.publishLog(p)
+		return
+	}
+	c.publishLink(p, r, targets, ba)
+}
+
+// block keeps a publish, and those behind it, for a reason. Caller holds the lock.
+func (c *client) block(why block, p *publish) {
+	c.intake.blocks |= why
+	if p != nil {
+		c.intake.held = p.keep()
+	}
+}
+
+// unblock lets publishes go on, from any goroutine.
+func (c *client) unblock(why block) {
+	c.with(func(ba *conn.Batch) { c.allow(why, ba) })
+}
+
+// allow is unblock with the lock held.
+func (c *client) allow(why block, ba *conn.Batch) {
+	in := &c.intake
+	if in.blocks&why == 0 {
+		return
+	}
+	in.blocks &^= why
+	if in.blocks != 0 || c.phase != phaseOnline {
+		return
+	}
+	in.blocks |= blockRouting // nobody else takes publishes meanwhile
+	at := 0
+	for in.blocks == blockRouting && c.phase == phaseOnline {
+		if p := in.held; p != nil {
+			in.held = nil
+			c.route(p, ba)
+			continue
+		}
+		if at == len(in.bytes) {
+			break
+		}
+		first, body, n, err := mqtt.Split(in.bytes[at:], c.b.cfg.MaxPacketSize)
+		at += n
+		var p *publish
+		if err == nil {
+			p, err = c.decode(first, body, ba)
+		}
+		if err != nil {
+			_ = c.fail(err, ba)
+			return
+		}
+		if p != nil {
+			c.route(p, ba)
+		}
+	}
+	in.blocks &^= blockRouting
+	if at == len(in.bytes) {
+		in.bytes = nil
+	} else {
+		in.bytes = append([]byte(nil), in.bytes[at:]...)
+	}
+	if len(in.bytes) > 0 || in.held != nil || c.phase != phaseOnline {
+		if in.blocks == 0 && c.phase == phaseOnline { // what blocked it has gone meanwhile
+			in.blocks |= blockOrder
+			c.allow(blockOrder, ba)
+		}
+		return
+	}
+	if g := in.goodbye; g != nil {
+		in.goodbye = nil
+		first, body, _, err := mqtt.Split(g, 0)
+		if err == nil {
+			_ = c.goodbye(first, body, ba)
+		}
+		return
+	}
+	if in.full {
+		in.full = false
+		c.held.Store(false)
+		c.conn.Resume()
+	}
+}
+
+// publishLog proposes a publish. Caller holds the lock.
+func (c *client) publishLog(p *publish) {
+	b := c.b
+	cmd := &fsmpb.Publish{
+		ClientId: c.info.id, Epoch: uint64(c.epoch), Topic: p.topic, Payload: p.payload, Props: p.props,
+		Qos: uint32(p.qos), Retain: p.retain, HasExpiry: p.hasExpiry, Expiry: p.expiry,
+	}
+	if p.qos == 2 && !c.sess.Clean() {
+		cmd.PacketId = uint32(p.id)
+	}
+	size, qos, slot := p.size(), p.qos, p.slot
+	c.pending += size
+	b.stats.published[roadLog].Add(1)
+	sequence := b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_Publish{Publish: cmd}}, func(r fsm.Result, err error) {
+		if err == nil {
+			c.published(publish{qos: qos, slot: slot}, size, r.Code)
+		}
+	})
+	if sequence != 0 {
+		c.last[qos] = sequence
+	}
+	c.throttle()
+}
+
+// published hears that a publish is in the log. On the applying goroutine.
+func (c *client) published(p publish, size int, code fsm.Code) {
+	ba := c.b.applying
+	c.conn.Lock()
+	defer c.conn.Unlock()
+	c.pending -= size
+	switch code {
+	case fsm.OK, fsm.Duplicate:
+		c.answer(&p, mqtt.Success, ba)
+	case fsm.NoMatch:
+		c.answer(&p, mqtt.NoMatchingSubscribers, ba)
+	case fsm.Invalid:
+		c.answer(&p, mqtt.ImplementationSpecificError, ba)
+	case fsm.Stale: // it has been taken over
+		c.drop(fsm.ReasonStale, 1)
+	}
+	c.relent(ba)
+}
+
+// Bounds of what one client, and all of them, may have on the way to the log.
+const (
+	maxPending = 4 << 20
+	maxBacklog = 64 << 20
+)
+
+// throttle stops taking publishes while too much is under way. Caller holds the lock.
+func (c *client) throttle() {
+	if c.pending > maxPending {
+		c.intake.blocks |= blockLog
+	}
+	if _, bytes := c.b.cluster.Backlog(); bytes > maxBacklog {
+		c.intake.blocks |= blockLog
+	}
+	if c.sess.Busy() {
+		c.intake.blocks |= blockBusy
+	}
+}
+
+// relent takes publishes again when what was under way has arrived. Caller holds the lock.
+func (c *client) relent(ba *conn.Batch) {
+	if c.intake.blocks&blockLog != 0 && c.pending <= maxPending/2 {
+		c.allow(blockLog, ba)
+	}
+	if c.intake.blocks&blockBusy != 0 && !c.sess.Busy() {
+		c.allow(blockBusy, ba)
+	}
+}

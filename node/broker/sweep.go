@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// sweep advances the coarse clock and looks after what depends on it: keepalive, handshakes that
+// take too long, what a lapse of the lease has left waiting, stale routes.
+func (b *Broker) sweep(ctx context.Context) {
+	tick := time.NewTicker(conn.TickLength)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		conn.Advance()
+		leased := b.leased()
+		now := conn.Tick()
+		for _, c := range b.all() {
+			c.tick(now, leased)
+		}
+		if n%40 == 0 {
+			b.routes.sweep()
+		}
+	}
+}
+
+func (c *client) tick(now int64, leased bool) {
+	if p := c.patience.Load(); p > 0 && !c.held.Load() && c.conn.Idle() > p {
+		c.b.stats.timeouts.Add(1)
+		c.with(func(ba *conn.Batch) { c.dismiss(mqtt.KeepAliveTimeout, ba) })
+		return
+	}
+	if d := c.deadline.Load(); d > 0 && now > d {
+		c.deadline.Store(0)
+		c.with(func(ba *conn.Batch) {
+			switch c.phase {
+			case phaseFresh: // nothing, or half a packet: nobody to answer
+				c.phase, c.ended = phaseOver, true
+				c.b.stats.timeouts.Add(1)
+				c.finish(ba)
+			case phaseProposed, phaseGated: // no quorum in time
+				c.dismiss(mqtt.ServerUnavailable, ba)
+			}
+		})
+		return
+	}
+	if leased && c.stalled() {
+		c.leaseBack()
+	}
+}

@@ -1,0 +1,261 @@
+package session
+
+import (
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// Slot takes a place in the window for a message of a clean session that is sent at once, from an
+// encoding that the caller has. It returns false when the message has to wait (see Enqueue).
+func (s *Session) Slot(qos byte) (id uint16, ok bool) {
+	o := &s.out
+	if o.queued() > 0 || o.inflight >= s.cfg.Window || o.top-o.cursor >= maxSpan {
+		return 0, false
+	}
+	return fsm.PacketID(s.take(qos)), true
+}
+
+// maxSpan keeps packet ids unique: it is the number of them.
+const maxSpan = 65535
+
+func (s *Session) take(qos byte) uint64 {
+	o := &s.out
+	seq := o.top + 1
+	o.sent = seq
+	s.mark(seq, qos)
+	return seq
+}
+
+func (s *Session) mark(seq uint64, qos byte) {
+	o := &s.out
+	switch qos {
+	case 0:
+		o.set(seq, slotDone)
+		return
+	case 1:
+		o.set(seq, slotSent1)
+	default:
+		o.set(seq, slotSent2)
+	}
+	o.inflight++
+}
+
+// Enqueue puts an entry behind those that wait. A clean session's entry has no sequence number
+// yet; a persistent one's has the log's, and one that was enqueued before is ignored. An entry
+// for which there is no room is dropped and counted.
+func (s *Session) Enqueue(e fsm.Entry) { s.enqueue(item{Entry: e}) }
+
+// EnqueueShared is Enqueue for a clean session that is a member of a shared group. An entry that was
+// dropped at once is in TakeDrops, and it is settled.
+func (s *Session) EnqueueShared(e Shared) { s.enqueue(item{Entry: e.Entry, pick: e.Pick}) }
+
+func (s *Session) enqueue(e item) {
+	o := &s.out
+	if s.cfg.Persistent {
+		last := max(o.sent, o.cursor)
+		if n := len(o.waiting); n > o.head {
+			last = o.waiting[n-1].Seq
+		}
+		if e.Seq <= last {
+			return
+		}
+	}
+	if s.full(e.Message) {
+		s.drop(e.Seq, fsm.ReasonQueueFull)
+		s.settlePick(e.pick)
+		if s.cfg.Persistent {
+			o.push(item{Entry: fsm.Entry{Seq: e.Seq}})
+		}
+		return
+	}
+	o.push(e)
+}
+
+func (s *Session) full(m *fsm.Message) bool {
+	o := &s.out
+	return s.cfg.MaxQueued > 0 && o.queued() >= s.cfg.MaxQueued+s.cfg.Window ||
+		s.cfg.MaxBytes > 0 && o.bytes+messageBytes(m) > s.cfg.MaxBytes
+}
+
+func (s *Session) drop(seq uint64, r fsm.Reason) {
+	s.drops = append(s.drops, Drop{Seq: seq, Reason: r})
+}
+
+// Pump appends PUBLISHes to dst while the window and the span allow and dst stays under limit
+// bytes. now is the log's clock in ms.
+func (s *Session) Pump(dst []byte, now int64, limit int) []byte {
+	o := &s.out
+	for o.head < len(o.waiting) && len(dst) < limit {
+		it := &o.waiting[o.head]
+		if it.Message == nil { // dropped while it waited
+			s.skip(it.Seq)
+			o.pop()
+			continue
+		}
+		if !s.maySend(it) {
+			break
+		}
+		if r := s.undeliverable(&it.Entry, now); r != fsm.ReasonNone {
+			s.abandon(it, r)
+			o.pop()
+			continue
+		}
+		seq := it.Seq
+		if s.cfg.Persistent {
+			s.skip(seq - 1) // numbers that the log settled meanwhile
+			o.sent = seq
+			s.mark(seq, it.QoS)
+		} else if it.QoS > 0 {
+			seq = s.take(it.QoS)
+			if it.Group != "" {
+				s.keep(seq, Shared{it.Entry, it.pick})
+			}
+		}
+		dst = s.appendPublish(dst, &it.Entry, seq, it.dup, now)
+		o.pop()
+	}
+	return dst
+}
+
+// abandon drops an entry instead of sending it. A QoS 2 entry that an earlier connection may have
+// sent is finished, not forgotten, or its packet id would swallow a later message: it is
+// committed as past PUBREC and goes on with PUBREL.
+func (s *Session) abandon(it *item, r fsm.Reason) {
+	s.drop(it.Seq, r)
+	s.settlePick(it.pick)
+	if !s.cfg.Persistent {
+		return
+	}
+	if it.dup && it.QoS == 2 {
+		s.skip(it.Seq - 1)
+		s.out.sent = it.Seq
+		s.out.set(it.Seq, slotSettling)
+		s.received = addRange(s.received, it.Seq)
+		return
+	}
+	s.skip(it.Seq)
+}
+
+// NeedsCommit is true when TakeReceived has something to give.
+func (s *Session) NeedsCommit() bool { return len(s.received) > 0 }
+
+func (s *Session) maySend(it *item) bool {
+	o := &s.out
+	if it.QoS > 0 && o.inflight >= s.cfg.Window {
+		return false
+	}
+	if s.cfg.Persistent {
+		return it.Seq <= o.committed+uint64(s.cfg.Span)
+	}
+	return o.top-o.cursor < maxSpan
+}
+
+// skip settles every number up to seq that was neither sent nor is past PUBREC.
+func (s *Session) skip(seq uint64) {
+	o := &s.out
+	for n := max(o.sent, o.cursor) + 1; n <= seq; n++ {
+		if o.state(n) == slotUnsent {
+			o.set(n, slotDone)
+		}
+	}
+	o.sent = max(o.sent, seq)
+}
+
+func (s *Session) undeliverable(e *fsm.Entry, now int64) fsm.Reason {
+	if e.Message.Expires != 0 && e.Message.Expires <= now {
+		return fsm.ReasonExpired
+	}
+	if s.cfg.MaxPacket > 0 && s.TooLarge(len(e.Message.Topic), e.IDs, e.QoS, e.Message.Expires != 0, len(e.Message.Props), len(e.Message.Payload)) {
+		return fsm.ReasonTooLarge
+	}
+	return fsm.ReasonNone
+}
+
+// TooLarge says whether a PUBLISH of these sizes exceeds the client's Maximum Packet Size
+// [MQTT-3.1.2-24].
+func (s *Session) TooLarge(topic int, ids []uint32, qos byte, expiry bool, props, payload int) bool {
+	if s.cfg.MaxPacket == 0 {
+		return false
+	}
+	h := mqtt.PublishHeader{QoS: qos, HasExpiry: expiry}
+	if s.cfg.AliasOut > 0 {
+		h.Alias = 1
+	}
+	return mqtt.PublishSize(s.cfg.Version, h, topic, ids, props, payload) > int(s.cfg.MaxPacket)
+}
+
+func (s *Session) appendPublish(dst []byte, e *fsm.Entry, seq uint64, dup bool, now int64) []byte {
+	s.sent[e.QoS]++
+	h := mqtt.PublishHeader{Dup: dup, QoS: e.QoS, Retain: e.Retain}
+	if e.QoS > 0 {
+		h.PacketID = fsm.PacketID(seq)
+	}
+	if e.Message.Expires != 0 {
+		h.HasExpiry, h.Expiry = true, SecondsLeft(e.Message.Expires, now)
+	}
+	return s.AppendPublish(dst, h, e.Message.Topic, e.IDs, e.Message.Props, e.Message.Payload)
+}
+
+// SecondsLeft rounds what is left of a message's expiry up, to at least one second.
+func SecondsLeft(expires, now int64) uint32 { return uint32(max(1, (expires-now+999)/1000)) }
+
+// AppendPublish encodes one PUBLISH, with a topic alias where the client allows them.
+func (s *Session) AppendPublish(dst []byte, h mqtt.PublishHeader, topic string, ids []uint32, props, payload []byte) []byte {
+	if s.cfg.AliasOut > 0 {
+		if alias, ok := s.aliases[topic]; ok {
+			h.Alias, topic = alias, ""
+		} else if len(s.aliases) < int(s.cfg.AliasOut) {
+			if s.aliases == nil {
+				s.aliases = make(map[string]uint16)
+			}
+			h.Alias = uint16(len(s.aliases) + 1)
+			s.aliases[topic] = h.Alias
+		}
+	}
+	dst, _ = mqtt.AppendPublish(dst, s.cfg.Version, h, topic, ids, props, payload)
+	return dst
+}
+
+// Aliased is true when PUBLISHes to this client can't share an encoding with other clients.
+func (s *Session) Aliased() bool { return s.cfg.AliasOut > 0 }
+
+// keep holds a shared group's entry until it is acknowledged: if the session ends first, another
+// member gets it [MQTT-4.8.2-5].
+func (s *Session) keep(seq uint64, e Shared) {
+	if s.shared == nil {
+		s.shared = make(map[uint64]Shared)
+	}
+	s.shared[seq] = e
+}
+
+// KeepShared remembers the entry behind the packet id that Slot just gave.
+func (s *Session) KeepShared(e Shared) { s.keep(s.out.sent, e) }
+
+// TakeDrops returns what was dropped since the last call. The caller counts it; a persistent
+// session commits it with its next progress.
+func (s *Session) TakeDrops() []Drop {
+	d := s.drops
+	s.drops = nil
+	return d
+}
+
+// Leftover returns, when a clean session ends, the entries of shared groups that another member
+// may still get (QoS 1, and QoS 2 that was never sent) and how many others were lost.
+func (s *Session) Leftover() (reassign []Shared, lost int) {
+	o := &s.out
+	for seq := o.cursor + 1; seq <= o.top; seq++ {
+		if e, ok := s.shared[seq]; ok && o.state(seq) == slotSent1 {
+			reassign = append(reassign, e)
+		}
+	}
+	for _, it := range o.waiting[o.head:] {
+		switch {
+		case it.Message == nil:
+		case it.Group != "":
+			reassign = append(reassign, Shared{it.Entry, it.pick})
+		default:
+			lost++
+		}
+	}
+	return reassign, lost
+}

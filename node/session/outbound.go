@@ -1,0 +1,125 @@
+package session
+
+import "github.com/skein-mqtt/skein/fsm"
+
+// slotState is where a sequence number stands on this connection.
+type slotState uint8
+
+const (
+	slotUnsent   slotState = iota // not sent on this connection
+	slotSent1                     // QoS 1, PUBACK is due
+	slotSent2                     // QoS 2, PUBREC is due
+	slotReceived                  // PUBREC came and is being committed
+	slotReleased                  // PUBREL was sent, PUBCOMP is due
+	slotEarlier                   // as slotReleased, of an earlier connection: takes no quota
+	slotSettling                  // as slotReceived, without PUBREC: a tombstone, takes no quota
+	slotDone
+)
+
+// outbound tracks sequence numbers above the cursor: a ring of states, and the entries that wait
+// to be sent. Packet ids are a function of the sequence number, so nothing else is needed to
+// find the message that an acknowledgement means.
+type outbound struct {
+	cursor    uint64 // every sequence up to here is done
+	committed uint64 // the cursor that the log knows (persistent sessions)
+	proposed  uint64 // the cursor that was last proposed
+	top       uint64 // the highest sequence that has a state
+	sent      uint64 // the highest sequence sent on this connection
+	ring      []slotState
+	waiting   []item // ascending; head is the first that is not sent
+	head      int
+	bytes     int // topic and payload bytes that wait
+	inflight  int // the send quota in use [MQTT-3.3.4-9]
+}
+
+// item is an entry that waits to be sent. An entry without a message was dropped and only takes
+// its turn.
+type item struct {
+	fsm.Entry
+	dup  bool
+	pick uint64 // see Shared
+}
+
+func (o *outbound) state(seq uint64) slotState {
+	if seq <= o.cursor {
+		return slotDone
+	}
+	if seq > o.top {
+		return slotUnsent
+	}
+	return o.ring[seq&uint64(len(o.ring)-1)]
+}
+
+func (o *outbound) set(seq uint64, s slotState) {
+	if seq <= o.cursor {
+		return
+	}
+	if n := seq - o.cursor; n > uint64(len(o.ring)) {
+		o.grow(n)
+	}
+	for o.top < seq {
+		o.top++
+		o.ring[o.top&uint64(len(o.ring)-1)] = slotUnsent
+	}
+	o.ring[seq&uint64(len(o.ring)-1)] = s
+	if s != slotDone || seq != o.cursor+1 {
+		return
+	}
+	for o.cursor < o.top && o.ring[(o.cursor+1)&uint64(len(o.ring)-1)] == slotDone {
+		o.cursor++
+	}
+}
+
+func (o *outbound) grow(n uint64) {
+	size := uint64(8)
+	for size < n {
+		size *= 2
+	}
+	ring := make([]slotState, size)
+	for seq := o.cursor + 1; seq <= o.top; seq++ {
+		ring[seq&(size-1)] = o.ring[seq&uint64(len(o.ring)-1)]
+	}
+	o.ring = ring
+}
+
+// find returns the sequence number that a packet id means now.
+func (o *outbound) find(id uint16) (uint64, bool) {
+	if id == 0 {
+		return 0, false
+	}
+	first := o.cursor + 1
+	seq := first + uint64((int(id)-int(fsm.PacketID(first))+65535)%65535)
+	return seq, seq <= o.top
+}
+
+func (o *outbound) push(it item) {
+	if o.head > 0 && o.head == len(o.waiting) {
+		o.waiting, o.head = o.waiting[:0], 0
+	} else if o.head > 256 && o.head*2 > len(o.waiting) {
+		n := copy(o.waiting, o.waiting[o.head:])
+		clear(o.waiting[n:])
+		o.waiting, o.head = o.waiting[:n], 0
+	}
+	o.waiting = append(o.waiting, it)
+	if it.Message != nil {
+		o.bytes += messageBytes(it.Message)
+	}
+}
+
+func (o *outbound) pop() {
+	if m := o.waiting[o.head].Message; m != nil {
+		o.bytes -= messageBytes(m)
+	}
+	o.waiting[o.head] = item{}
+	o.head++
+	if o.head == len(o.waiting) {
+		o.waiting, o.head = o.waiting[:0], 0
+		if cap(o.waiting) > 64 {
+			o.waiting = nil
+		}
+	}
+}
+
+func (o *outbound) queued() int { return len(o.waiting) - o.head }
+
+func messageBytes(m *fsm.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Props) }

@@ -1,0 +1,94 @@
+package session
+
+import (
+	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// Config fixes a session for the life of one connection.
+type Config struct {
+	Version    mqtt.Version
+	Persistent bool
+	Window     int    // PUBLISHes of QoS >= 1 in flight to the client
+	Span       uint32 // persistent: how far past the committed cursor may be sent
+	MaxPacket  uint32 // the client's Maximum Packet Size, 0: none
+	AliasOut   uint16 // the client's Topic Alias Maximum
+	AliasIn    uint16 // ours
+	ReceiveMax int    // ours
+	MaxQueued  int    // entries that may wait beyond the window
+	MaxBytes   int    // bytes that may wait, 0: no limit
+}
+
+// Drop is an entry that is not delivered, to be counted and, in a persistent session, committed.
+type Drop struct {
+	Seq    uint64
+	Reason fsm.Reason
+}
+
+// Shared is an entry that a clean session has as a member of a shared group, with the assignment that
+// its acknowledgement settles (fsm.Pick.ID), 0 if the log keeps none.
+type Shared struct {
+	fsm.Entry
+	Pick uint64
+}
+
+// Session is the protocol state of one connection. The caller's lock guards it.
+type Session struct {
+	cfg      Config
+	out      outbound
+	in       inbound
+	acks     [ackKinds]ackQueue
+	aliases  map[string]uint16 // outgoing
+	received []fsm.Range       // PUBREC came, not yet proposed
+	shared   map[uint64]Shared
+	drops    []Drop
+	sent     [3]uint64 // PUBLISHes that Pump made, by QoS
+	settled  []uint64  // assignments of shared groups that the client has acknowledged
+}
+
+// New starts a session without a past.
+func New(cfg Config) *Session { return &Session{cfg: cfg} }
+
+// Resume starts a session where its view stands. PUBRELs for what is past PUBREC are appended to
+// dst at once (they use no quota); entries wait for Pump, those that were possibly sent with DUP.
+func Resume(cfg Config, v *fsm.SessionView, dst []byte) (*Session, []byte) {
+	s := New(cfg)
+	o := &s.out
+	o.cursor, o.committed, o.proposed, o.top, o.sent = v.Cursor, v.Cursor, v.Cursor, v.Cursor, v.Cursor
+	for _, r := range v.Done {
+		for seq := max(r.Lo, v.Cursor+1); seq <= r.Hi; seq++ {
+			o.set(seq, slotDone)
+		}
+	}
+	for _, r := range v.Received {
+		for seq := max(r.Lo, v.Cursor+1); seq <= r.Hi; seq++ {
+			if o.state(seq) == slotDone {
+				continue
+			}
+			o.set(seq, slotEarlier)
+			dst = s.appendAck(dst, mqtt.PUBREL, fsm.PacketID(seq), 0)
+		}
+	}
+	for _, e := range v.Queue {
+		if o.state(e.Seq) == slotUnsent {
+			o.push(item{Entry: e, dup: e.Seq <= v.Mark && e.QoS > 0})
+		}
+	}
+	for _, id := range v.Inbound {
+		s.in.restore(id)
+	}
+	return s, dst
+}
+
+// Clean is true for a session that ends with its connection.
+func (s *Session) Clean() bool { return !s.cfg.Persistent }
+
+// Version of the protocol that the client speaks.
+func (s *Session) Version() mqtt.Version { return s.cfg.Version }
+
+// TakeSent is how many PUBLISHes Pump has made since the last call, by QoS.
+func (s *Session) TakeSent() [3]uint64 {
+	n := s.sent
+	s.sent = [3]uint64{}
+	return n
+}
