@@ -170,6 +170,9 @@ func (c *Cluster) Propose(cmd *fsmpb.Command, done func(fsm.Result, error)) uint
 	return c.log.Propose(cmd, done)
 }
 
+// Backlog is how much this node has proposed that is not applied yet.
+func (c *Cluster) Backlog() (commands, bytes int) { return c.log.Backlog() }
+
 // Barrier runs done when every incarnation that is live in the log has applied index, perhaps before
 // it returns; never when this node's incarnation ends before.
 func (c *Cluster) Barrier(index uint64, done func()) { c.holder.Barrier(index, done) }

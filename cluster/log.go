@@ -48,6 +48,7 @@ type commands interface {
 	Propose(cmd *fsmpb.Command, done func(fsm.Result, error)) uint64
 	Begin(self fsm.NodeRef)
 	End(err error)
+	Backlog() (commands, bytes int)
 }
 
 // order is what leaders do with the log.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,6 @@ type node struct {
 type recorder struct {
 	mu      sync.Mutex
 	events  []string
-	topics  []string
 	downs   []fsm.NodeRef
 	got     []string
 	serving fsm.NodeRef
@@ -63,11 +63,8 @@ func (r *recorder) Apply(effects []fsm.Effect) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range effects {
-		switch e := &effects[i]; e.Kind {
-		case fsm.EffectPublished:
-			r.topics = append(r.topics, e.Message.Topic)
-		case fsm.EffectNodeDown:
-			r.downs = append(r.downs, e.Node)
+		if effects[i].Kind == fsm.EffectNodeDown {
+			r.downs = append(r.downs, effects[i].Node)
 		}
 	}
 }
@@ -101,12 +98,6 @@ func (r *recorder) seen() []string {
 	return slices.Clone(r.events)
 }
 
-func (r *recorder) published() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.topics)
-}
-
 func (r *recorder) down(ref fsm.NodeRef) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,9 +107,11 @@ func (r *recorder) down(ref fsm.NodeRef) bool {
 func newWorld(t *testing.T, expect int, ids ...string) *world {
 	w := &world{t: t, expect: expect, nodes: make(map[string]*node)}
 	t.Cleanup(func() {
+		var group sync.WaitGroup
 		for _, n := range w.nodes {
-			n.close()
+			group.Go(n.close)
 		}
+		group.Wait()
 	})
 	root := t.TempDir()
 	for _, id := range ids {
@@ -266,7 +259,14 @@ func (n *node) propose(topic string) fsm.Result {
 	return fsm.Result{}
 }
 
-func (n *node) has(topic string) bool { return slices.Contains(n.rec.published(), topic) }
+// has tells whether this node has applied a publish.
+func (n *node) has(topic string) (found bool) {
+	n.fsm.Retained(topic, func(*fsm.Message) bool {
+		found = true
+		return false
+	})
+	return found
+}
 
 func (n *node) barrier(index uint64) {
 	n.w.t.Helper()
@@ -292,4 +292,36 @@ func ctx(t *testing.T) context.Context {
 	c, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return c
+}
+
+func (r *recorder) received(payload string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.got, payload)
+}
+
+// add starts one more node.
+func (w *world) add(id string) *node {
+	w.t.Helper()
+	n := &node{w: w, id: id, dir: filepath.Join(w.t.TempDir(), id)}
+	w.nodes[id] = n
+	n.start()
+	return n
+}
+
+// listen occupies an address.
+func listen(t *testing.T, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
