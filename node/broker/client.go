@@ -61,7 +61,8 @@ type client struct {
 	ops     operations
 	last    [3]uint64 // by QoS: the sequence of its last publish on the log road
 	linked  [3]int    // by QoS: frames on links that are not acknowledged
-	pending int       // bytes of publishes at QoS 1 and 2 that are under way
+	pending int       // bytes of publishes that are under way
+	ahead   int       // bytes on the link road that wait, everywhere, for this client's last on the log road
 	queued  bool      // in the list of sessions whose cursor is to be committed
 	current publish   // the PUBLISH that is being taken
 	drops   [fsm.ReasonCount]atomic.Uint64
@@ -170,14 +171,16 @@ func (c *client) leaseBack() {
 		}
 		c.push(ba)
 		c.allow(blockLease, ba)
+		c.relent(ba)
 	})
 }
 
-// stalled tells whether something waits for the lease.
+// stalled tells whether something waits for the lease, or for a signal that has come already.
 func (c *client) stalled() bool {
 	c.conn.Lock()
 	defer c.conn.Unlock()
-	return len(c.stash) > 0 || len(c.intake.releases) > 0 || c.phase == phaseGated || c.intake.blocks&blockLease != 0
+	return len(c.stash) > 0 || len(c.intake.releases) > 0 || c.phase == phaseGated || c.intake.blocks&blockLease != 0 ||
+		c.intake.blocks&blockLog != 0 && c.pending <= maxPending/2
 }
 
 // Drained continues with what the socket had no room for.
@@ -190,7 +193,11 @@ func (c *client) Drained(ba *conn.Batch) {
 // push sends what waits for the client, as far as window, span, socket and lease allow. Caller holds
 // the lock.
 func (c *client) push(ba *conn.Batch) {
-	if c.phase != phaseOnline || c.intake.blocks&blockDrain != 0 {
+	if c.phase != phaseOnline {
+		return
+	}
+	if c.intake.blocks&blockDrain != 0 { // nothing new, but what it acknowledges still counts
+		c.settle(ba)
 		return
 	}
 	c.pushZero(ba)
@@ -202,12 +209,24 @@ func (c *client) push(ba *conn.Batch) {
 				c.b.stats.sent[qos].Add(n)
 			}
 		}
+		c.resumeWhenDrained()
 	}
 	c.settle(ba)
 }
 
+// resumeWhenDrained makes sure that what waits because the outbox is full goes on when it is not: no
+// acknowledgement may be due that would see to it. Caller holds the lock.
+func (c *client) resumeWhenDrained() {
+	if c.sess.Queued() > 0 && c.conn.OutLen() >= outboxLimit {
+		c.conn.NotifyDrained()
+	}
+}
+
 // outboxLimit is how full an outbox is filled from queues: what waits in a queue costs nothing.
 const outboxLimit = 128 << 10
+
+// manyDrops are proposed at once: until then the log keeps the entries.
+const manyDrops = 128
 
 // settle hands on what the session has decided: drops, what must be committed, what may be. Caller
 // holds the lock.
@@ -217,9 +236,9 @@ func (c *client) settle(ba *conn.Batch) {
 		c.proposeProgress()
 	}
 	if !s.Clean() {
-		if dirty, urgent := s.Dirty(); urgent {
+		if dirty, urgent := s.Dirty(); urgent || s.Drops() >= manyDrops {
 			c.proposeProgress()
-		} else if dirty && !c.queued {
+		} else if (dirty || s.Drops() > 0) && !c.queued {
 			c.queued = true
 			c.b.lazy.cursor(c)
 		}

@@ -62,6 +62,7 @@ func (c *client) give(m *message, qos byte, retain bool, ids []uint32, ba *conn.
 		}
 	}
 	s.Enqueue(fsm.Entry{Message: m.keep(), QoS: qos, Retain: retain, IDs: ids})
+	c.resumeWhenDrained()
 	c.settle(ba)
 }
 
@@ -223,6 +224,7 @@ func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) 
 		}
 	}
 	c.sess.EnqueueShared(e)
+	c.resumeWhenDrained()
 	c.settle(ba)
 	return true
 }

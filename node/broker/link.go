@@ -54,7 +54,10 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 			waits.again = m.keep()
 		}
 	}
-	if c.pending > maxPending {
+	if after != 0 {
+		c.ahead += p.size()
+	}
+	if c.pending > maxPending || c.ahead > maxAhead {
 		c.intake.blocks |= blockLog
 	}
 	c.conn.Unlock()
@@ -196,7 +199,7 @@ func (b *Broker) sendRemote(m *message, p *plan, after uint64, waits *onLinks) (
 			done = waits
 		}
 		if !b.cluster.Send(l.to, &f, done) {
-			b.stats.drop("", fsm.ReasonLink, 1)
+			b.stats.drop(m.publisher, fsm.ReasonLink, 1)
 		}
 		congested = congested || b.cluster.LinkCongested(l.to.Node)
 	}

@@ -72,10 +72,11 @@ func (c *client) packet(first byte, body, raw []byte, ba *conn.Batch) error {
 			c.say(ba, func(dst []byte) []byte { return (&mqtt.Pingresp{}).Append(dst, c.version) })
 		}
 	case mqtt.DISCONNECT:
-		if len(c.intake.bytes) > 0 { // what it published before comes first
-			c.intake.goodbye = append([]byte(nil), raw...)
+		if in := &c.intake; len(in.bytes) > 0 || in.held != nil { // what it published before comes first
+			in.goodbye = append([]byte(nil), raw...)
+			in.full = true
+			c.held.Store(true)
 			c.conn.Pause()
-			c.intake.full = true
 			return nil
 		}
 		return c.goodbye(first, body, ba)
@@ -240,6 +241,7 @@ func (c *client) sever() {
 	c.phase, c.ended = phaseOver, true
 	c.stash = nil
 	c.unsubscribeAll(false)
+	c.abandonIntake()
 	ba := getBatch()
 	if tell {
 		c.say(ba, func(dst []byte) []byte {

@@ -123,6 +123,7 @@ func (c *client) unsubscribeAll(released bool) {
 func (c *client) forget() {
 	b := c.b
 	c.unsubscribeAll(true)
+	c.abandonIntake()
 	if c.sess == nil || !c.sess.Clean() {
 		return
 	}
@@ -232,7 +233,7 @@ func (c *client) commitCursor() {
 	if c.phase != phaseOnline {
 		return
 	}
-	if dirty, _ := c.sess.Dirty(); dirty {
+	if dirty, _ := c.sess.Dirty(); dirty || c.sess.Drops() > 0 {
 		c.proposeProgress()
 	}
 }

@@ -252,6 +252,7 @@ func (c *client) published(p publish, size int, code fsm.Code) {
 	c.conn.Lock()
 	defer c.conn.Unlock()
 	c.pending -= size
+	c.ahead = 0
 	switch code {
 	case fsm.OK, fsm.Duplicate:
 		c.answer(&p, mqtt.Success, ba)
@@ -268,6 +269,7 @@ func (c *client) published(p publish, size int, code fsm.Code) {
 // Bounds of what one client, and all of them, may have on the way to the log.
 const (
 	maxPending = 4 << 20
+	maxAhead   = 1 << 20
 	maxBacklog = 64 << 20
 )
 
@@ -292,4 +294,26 @@ func (c *client) relent(ba *conn.Batch) {
 	if c.intake.blocks&blockBusy != 0 && !c.sess.Busy() {
 		c.allow(blockBusy, ba)
 	}
+}
+
+// abandonIntake counts what the client published at QoS 0 and is never taken: at QoS 1 and 2 it was
+// not acknowledged, and the client sends it again. Caller holds the lock.
+func (c *client) abandonIntake() {
+	in := &c.intake
+	n := 0
+	if in.held != nil && in.held.qos == 0 {
+		n++
+	}
+	for b := in.bytes; len(b) > 0; {
+		first, _, size, err := mqtt.Split(b, 0)
+		if err != nil || size == 0 {
+			break
+		}
+		if first>>1&3 == 0 {
+			n++
+		}
+		b = b[size:]
+	}
+	in.held, in.bytes = nil, nil
+	c.drop(fsm.ReasonNoQuorum, n)
 }

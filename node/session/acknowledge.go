@@ -154,6 +154,9 @@ func (s *Session) Committed(cursor uint64) { s.out.committed = max(s.out.committ
 // Sent is the highest sequence number sent on this connection, 0 if none was.
 func (s *Session) Sent() uint64 { return s.out.sent }
 
+// Drops is how many entries TakeDrops would return.
+func (s *Session) Drops() int { return len(s.drops) }
+
 // Inflight and Queued are figures for people.
 func (s *Session) Inflight() int { return s.out.inflight }
 
