@@ -109,9 +109,10 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	ml.SecretKey = m.cfg.Secret
 	// Noticed in about a second; the lease decides who serves, so a wrong suspicion costs nothing.
 	ml.ProbeInterval, ml.ProbeTimeout, ml.SuspicionMult = 200*time.Millisecond, 100*time.Millisecond, 3
-	ml.GossipInterval, ml.PushPullInterval = 100*time.Millisecond, 10*time.Second
+	ml.SuspicionMaxTimeoutMult = 2 // where nobody is left who could confirm it
+	ml.GossipInterval, ml.PushPullInterval = 100*time.Millisecond, 3*time.Second
 	ml.TCPTimeout = 2 * time.Second
-	ml.DeadNodeReclaimTime = time.Second // a name may come back under another address
+	ml.DeadNodeReclaimTime = time.Millisecond // the name is that of a locked folder: it may have moved at once
 	ml.Delegate, ml.Events = notes{m}, events{m}
 	ml.Logger = log.New(logWriter{m.cfg.Logger}, "", 0)
 	return ml, nil
