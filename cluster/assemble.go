@@ -85,5 +85,8 @@ func (c *Cluster) exists() (bool, error) {
 	if id := c.identity.Get(); id != "" && id != c.folder.store {
 		return true, nil
 	}
+	if servers, err := c.log.Servers(); err == nil && len(servers) > 0 {
+		return true, nil
+	}
 	return c.log.HasState()
 }
