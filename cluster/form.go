@@ -79,7 +79,7 @@ func (c *Cluster) formed(ctx context.Context) (bool, error) {
 	case alone:
 		return false, c.found(ctx, []membership.Node{self})
 	case self.Expect <= 1:
-		c.setWaiting("it looks for a node of the cluster that it is to join")
+		c.hint("it looks for a node of the cluster that it is to join")
 		return false, nil
 	}
 	name, founders := c.founding.choose(self, others)
@@ -94,7 +94,7 @@ func (c *Cluster) formed(ctx context.Context) (bool, error) {
 	if founders != nil {
 		return false, c.found(ctx, founders)
 	}
-	c.setWaiting(c.foundingHint(others))
+	c.hint(c.foundingHint(others))
 	return false, nil
 }
 
@@ -165,7 +165,7 @@ func (c *Cluster) aloneVotes() bool {
 
 // join asks the leader to make this node a member, without a vote at first.
 func (c *Cluster) join(ctx context.Context) {
-	c.setWaiting("it joins the cluster")
+	c.hint("it joins the cluster")
 	err := c.ask(ctx, func(ctx context.Context, leader authority) (string, bool, error) {
 		r, err := leader.Join(ctx, &clusterpb.JoinRequest{
 			Node: c.cfg.NodeID, StoreId: c.folder.store, PeerAddr: c.address, Cluster: c.cfg.ClusterName,
@@ -176,7 +176,7 @@ func (c *Cluster) join(ctx context.Context) {
 		return r.GetLeaderAddr(), r.GetDone(), err
 	})
 	if err != nil && ctx.Err() == nil {
-		c.setWaiting("it could not join the cluster yet: " + err.Error())
+		c.hint("it could not join the cluster yet: " + err.Error())
 	}
 }
 

@@ -256,6 +256,7 @@ func (c *Cluster) guard(ctx context.Context, ended <-chan struct{}) {
 	}
 }
 
+// setWaiting says why this node does not serve, from now on.
 func (c *Cluster) setWaiting(why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,6 +264,15 @@ func (c *Cluster) setWaiting(why string) {
 		why = ErrRemoved.Error()
 	}
 	c.waiting = why
+}
+
+// hint is setWaiting for what does not end the service: it is nothing to a node that serves by then.
+func (c *Cluster) hint(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting != "" && !c.removed {
+		c.waiting = why
+	}
 }
 
 func (c *Cluster) setRemoved(removed bool) {

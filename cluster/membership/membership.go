@@ -2,7 +2,6 @@ package membership
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -33,7 +32,7 @@ const (
 	joinAgain   = 500 * time.Millisecond
 	searchAgain = 15 * time.Second
 	// leavePatience bounds how long the farewell may take.
-	leavePatience = time.Second
+	leavePatience = 500 * time.Millisecond
 	// updatePatience is how long a change of the notes may block.
 	updatePatience = 100 * time.Millisecond
 )
@@ -189,7 +188,11 @@ func (m *Membership) Update(self Node) error {
 func (m *Membership) Close() error {
 	m.stop()
 	m.group.Wait()
-	return errors.Join(m.list.Leave(leavePatience), m.list.Shutdown())
+	// Nobody may be left who hears it: they find out by themselves.
+	if err := m.list.Leave(leavePatience); err != nil {
+		m.cfg.Logger.Debug("the farewell was not heard", "error", err)
+	}
+	return m.list.Shutdown()
 }
 
 // Abort ends the gossip without a word, as a crash would.

@@ -228,8 +228,11 @@ func TestNotes(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	for _, bad := range []Config{
-		{Bind: "127.0.0.1"}, {Bind: "127.0.0.1:x"}, {Bind: "no-such-name.invalid:0"},
-		{Bind: "127.0.0.1:0", Advertise: "x"}, {Bind: "127.0.0.1:0", Advertise: "no-such-name.invalid:1"},
+		{Bind: "127.0.0.1"},
+		{Bind: "127.0.0.1:x"},
+		{Bind: "no-such-name.invalid:0"},
+		{Bind: "127.0.0.1:0", Advertise: "x"},
+		{Bind: "127.0.0.1:0", Advertise: "no-such-name.invalid:1"},
 		{Bind: "127.0.0.1:0", Secret: []byte("short")},
 	} {
 		bad.Self = Node{ID: "a", Store: "s"}
