@@ -206,11 +206,11 @@ func (p *proposer) rewind() {
 	p.rouse()
 }
 
-// passes counts the batches that have passed.
-func (p *proposer) passes() uint64 {
+// progress is how many batches have passed, and whether some are under way.
+func (p *proposer) progress() (passed uint64, under bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.through
+	return p.through, p.sent > 0
 }
 
 // begun tells whether there is an incarnation.

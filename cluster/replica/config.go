@@ -65,7 +65,9 @@ type Config struct {
 	Logger *slog.Logger
 	Hooks  Hooks
 
-	commitTimeout time.Duration // raft's; only tests set it
+	// Only tests set these.
+	commitTimeout time.Duration // raft's
+	stall         time.Duration // see stallAfter
 }
 
 // Hooks is what the replica calls. None may be nil. The first calls may come before Open returns, and
@@ -108,6 +110,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.commitTimeout == 0 {
 		c.commitTimeout = 50 * time.Millisecond
+	}
+	if c.stall == 0 {
+		c.stall = stallAfter
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -94,7 +94,7 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	if m.dead != nil {
 		return nil, m.dead
 	}
-	return &snapshot{Snapshot: m.r.cfg.FSM.Snapshot(), closing: m.r.closing, taken: &m.r.snapshotIndex}, nil
+	return &snapshot{Snapshot: m.r.cfg.FSM.Snapshot(), r: m.r}, nil
 }
 
 // Restore implements raft.FSM.

@@ -188,9 +188,6 @@ func TestSnapshotForALaggard(t *testing.T) {
 	w.until("the snapshot is restored", func() bool { return late.restores.Load() > 0 })
 	publish(500)
 	w.agree()
-	for _, n := range w.all {
-		t.Logf("%s applied %d next %d snapshot %d restores %d queued %d", n.name, n.Applied(), n.machine.NextSequence(writer.self), n.Stats().SnapshotIndex, n.restores.Load(), len(w.queued(n)[writer.name]))
-	}
 	w.inOrder(w.queued(late)[writer.name], total)
 	if late.Stats().SnapshotIndex == 0 {
 		t.Error("the snapshot's index is not known")

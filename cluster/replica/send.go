@@ -16,6 +16,10 @@ const (
 	sendAgainAt = 500 * time.Millisecond // at most
 )
 
+// stallAfter is how long batches may be under way without one passing before they are sent again on
+// another stream: a connection can be dead without either end knowing.
+const stallAfter = 5 * time.Second
+
 // carry brings batches to whoever leads, until the replica closes.
 func (r *Replica) carry() {
 	pause := sendAgain
@@ -23,14 +27,14 @@ func (r *Replica) carry() {
 		to := r.route.get()
 		ctx, cancel := context.WithCancel(r.ctx)
 		unfollow := r.route.follow(to, cancel)
-		before := r.proposer.passes()
+		before, _ := r.proposer.progress()
 		err := r.carryTo(ctx, to)
 		unfollow()
 		cancel()
 		if r.isClosing() {
 			return
 		}
-		if r.proposer.passes() != before || to.changed() {
+		if passed, _ := r.proposer.progress(); passed != before || to.changed() {
 			pause = sendAgain
 		}
 		if to.changed() {
@@ -74,6 +78,10 @@ func (r *Replica) carryTo(ctx context.Context, to *destination) error {
 	}
 	// What was sent before may have been lost, all of it or from some batch on.
 	r.proposer.rewind()
+	tick := time.NewTicker(r.cfg.stall)
+	defer tick.Stop()
+	var seen uint64 // batches passed at the last tick
+	waited := false // some were under way then
 	for {
 		b := r.proposer.take()
 		if b == nil {
@@ -83,6 +91,12 @@ func (r *Replica) carryTo(ctx context.Context, to *destination) error {
 			case err := <-failed:
 				return err
 			case <-r.proposer.wake:
+			case <-tick.C:
+				passed, under := r.proposer.progress()
+				if waited && under && passed == seen {
+					return fmt.Errorf("no batch has passed for %s", r.cfg.stall)
+				}
+				seen, waited = passed, under
 			}
 			continue
 		}

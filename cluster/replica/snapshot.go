@@ -19,6 +19,8 @@ import (
 const (
 	// keptSnapshots: the last one, and the one before for as long as it is being sent to somebody.
 	keptSnapshots = 2
+	// trailingSlack is for entries that are appended while raft turns to its log.
+	trailingSlack = 16
 	// snapshotAgain is the pause after a snapshot that could not be taken.
 	snapshotAgain = time.Second
 )
@@ -109,19 +111,30 @@ func (s *snapshots) newest() (uint64, error) {
 // snapshot is one that raft is about to write.
 type snapshot struct {
 	*fsm.Snapshot
-	closing <-chan struct{}
-	taken   *atomic.Uint64
+	r *Replica
 }
 
 // Persist implements raft.FSMSnapshot. Entries are applied meanwhile.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
-	if _, err := s.WriteTo(interruptible{sink, s.closing}); err != nil {
+	if _, err := s.WriteTo(interruptible{sink, s.r.closing}); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	if err := sink.Close(); err != nil {
 		return err
 	}
-	s.taken.Store(s.Index())
+	return s.r.persisted(s.Index())
+}
+
+// persisted settles how much of the log raft keeps, which it looks at next: all that came after the
+// snapshot before. Who is being sent that one finds what follows when it has it, and it is of use if the
+// new one can't be read.
+func (r *Replica) persisted(index uint64) error {
+	before := r.snapshotIndex.Swap(index)
+	reload := r.raft.ReloadableConfig()
+	reload.TrailingLogs = r.raft.LastIndex() - before + trailingSlack
+	if err := r.raft.ReloadConfig(reload); err != nil {
+		return fmt.Errorf("replica: trailing entries: %w", err)
+	}
 	return nil
 }
 
@@ -145,15 +158,13 @@ type keeper struct {
 	limit int64
 	due   chan struct{} // holds one token
 
-	bytes   atomic.Int64 // applied since the last snapshot began
-	entries atomic.Int64
+	bytes atomic.Int64 // applied since the last snapshot began
 }
 
 func newKeeper(limit int64) *keeper { return &keeper{limit: limit, due: make(chan struct{}, 1)} }
 
 // applied counts an entry; called on the applying goroutine.
 func (k *keeper) applied(size int) {
-	k.entries.Add(1)
 	if k.bytes.Add(int64(size)) >= k.limit {
 		select {
 		case k.due <- struct{}{}:
@@ -165,7 +176,6 @@ func (k *keeper) applied(size int) {
 // restored: what was counted is in the snapshot, and raft has dropped the log.
 func (k *keeper) restored() {
 	k.bytes.Store(0)
-	k.entries.Store(0)
 }
 
 // keepSnapshots runs until the replica closes.
@@ -188,25 +198,16 @@ func (r *Replica) keepSnapshots() {
 	}
 }
 
-// snapshot takes one and drops the log before it, but for as many entries as came since the last one: a
-// server that is being sent the last one finds what follows when it has it.
+// snapshot takes one and has the log before the last one dropped.
 func (r *Replica) snapshot() error {
-	k := r.keeper
-	bytes, entries := k.bytes.Load(), k.entries.Load()
-	reload := r.raft.ReloadableConfig()
-	reload.TrailingLogs = uint64(max(entries, 1))
-	if err := r.raft.ReloadConfig(reload); err != nil {
-		return fmt.Errorf("trailing logs: %w", err)
-	}
-	start := time.Now()
+	bytes, start := r.keeper.bytes.Load(), time.Now()
 	if err := r.raft.Snapshot().Error(); err != nil {
 		if errors.Is(err, raft.ErrNothingNewToSnapshot) || r.isClosing() {
 			return nil
 		}
 		return err
 	}
-	k.bytes.Add(-bytes)
-	k.entries.Add(-entries)
+	r.keeper.bytes.Add(-bytes)
 	r.cfg.Logger.Debug("snapshot of the log", "index", r.snapshotIndex.Load(), "seconds", time.Since(start).Seconds())
 	return nil
 }

@@ -121,7 +121,9 @@ func (s *store) Get(key []byte) ([]byte, error) {
 	return v, s.read(err)
 }
 
-func (s *store) SetUint64(key []byte, value uint64) error { return s.wrote(s.bolt.SetUint64(key, value)) }
+func (s *store) SetUint64(key []byte, value uint64) error {
+	return s.wrote(s.bolt.SetUint64(key, value))
+}
 
 func (s *store) GetUint64(key []byte) (uint64, error) {
 	v, err := s.bolt.GetUint64(key)
