@@ -146,11 +146,11 @@ func (f *FSM) progress(c *client, p *fsmpb.Progress) Code {
 	}
 	f.touch(c)
 	s.counted = false
+	f.takeOut(c, p.Drops) // first: to the owner what it dropped is done
 	s.done = union(s.done, done)
 	s.received = subtract(union(s.received, received), s.done)
 	s.cursor = max(s.cursor, p.Cursor)
 	f.trim(s)
-	f.takeOut(c, p.Drops)
 	f.advance(s)
 	return OK
 }
