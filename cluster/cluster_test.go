@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -64,6 +65,11 @@ func TestThree(t *testing.T) {
 				from.Send(to.Self(), &clusterpb.Frame{QoS: 1, Topic: "t", Payload: []byte(from.id)}, ignored{})
 				w.until("a frame from "+from.id+" at "+to.id, func() bool { return to.rec.received(from.id) })
 			}
+		}
+	}
+	for _, n := range w.running() {
+		if id := n.identity.Get(); id != w.nodes["node1"].folder.store { // the lowest id founded it
+			t.Errorf("%s belongs to %q", n.id, id)
 		}
 	}
 	var roles []Role
@@ -425,5 +431,57 @@ func TestOtherCluster(t *testing.T) {
 	cfg.PeerBind = "127.0.0.1:0"
 	if _, err := Open(t.Context(), cfg, fsm.New("node1"), &recorder{}); !errors.Is(err, ErrLocked) {
 		t.Errorf("the folder of another process: %v", err)
+	}
+}
+
+// TestFoundedApart: two clusters of one name that find each other stay two; who is blank joins one.
+func TestFoundedApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, "node1")
+	n2 := &node{w: w, id: "node2", dir: filepath.Join(t.TempDir(), "node2"), alone: true}
+	w.nodes["node2"] = n2
+	n2.start()
+	w.serving("node1", "node2")
+	n3 := w.add("node3")
+	w.serving("node3")
+	w.until("gossip of all", func() bool { return len(w.nodes["node1"].others()) == 2 && len(n2.others()) == 2 })
+	one, two := w.nodes["node1"].identity.Get(), n2.identity.Get()
+	if three := n3.identity.Get(); one == two || three != one && three != two {
+		t.Errorf("identities %q, %q, %q", one, two, three)
+	}
+	if got := must(w.nodes["node1"].log.Servers()); len(got)+len(must(n2.log.Servers())) != 3 {
+		t.Errorf("%v", got)
+	}
+	if _, err := (remote{must(w.nodes["node1"].dial.Control(n2.addr))}).Join(ctx(t), &clusterpb.JoinRequest{}); err == nil || !strings.Contains(err.Error(), "founded apart") {
+		t.Errorf("the one talks to the other: %v", err)
+	}
+}
+
+// TestOpenFails: what is in the way is named, and nothing is left behind.
+func TestOpenFails(t *testing.T) {
+	t.Parallel()
+	taken := listen(t, "127.0.0.1:0")
+	defer taken.Close()
+	good := Config{NodeID: "node1", DataDir: t.TempDir(), PeerBind: "127.0.0.1:0", GossipBind: "127.0.0.1:0", BootstrapExpect: 1}
+	for _, test := range []struct {
+		what   string
+		change func(*Config)
+	}{
+		{"peer address", func(c *Config) { c.PeerBind = taken.Addr().String() }},
+		{"gossip on", func(c *Config) { c.GossipBind = taken.Addr().String() }},
+		{"every address", func(c *Config) { c.PeerBind = ":0" }},
+		{"shorten", func(c *Config) { c.MQTTAdvertise = strings.Repeat("x", 600) }},
+		{"node id", func(c *Config) { c.NodeID = "" }},
+		{"data folder", func(c *Config) { c.DataDir = "/dev/null/x" }},
+	} {
+		cfg := good
+		test.change(&cfg)
+		c, err := Open(t.Context(), cfg, fsm.New("node1"), &recorder{})
+		if err == nil {
+			_ = c.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), test.what) {
+			t.Errorf("%s: %v", test.what, err)
+		}
 	}
 }

@@ -42,6 +42,8 @@ type node struct {
 	addr string // peer address, kept over restarts unless cleared
 	fsm  *fsm.FSM
 	rec  *recorder
+
+	alone bool // it joins nobody
 }
 
 // recorder is the handler: it notes what it is told.
@@ -136,8 +138,8 @@ func (w *world) config(n *node) Config {
 	if os.Getenv("SKEIN_TEST_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", n.id)
 	}
-	if w.expect == 1 && len(w.nodes) == 1 {
-		cfg.GossipBind = ""
+	if n.alone {
+		cfg.Join = nil
 	}
 	return cfg
 }
