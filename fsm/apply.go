@@ -78,7 +78,7 @@ func (f *FSM) applyBatch(b *fsmpb.Batch) {
 	}
 	var scratch Result
 	for i := inc.next - b.First; i < n; i++ {
-		f.offset = int(i)
+		f.offset, f.sequence = int(i), b.First+i
 		r := &scratch
 		if results != nil {
 			r = &results[i]
@@ -148,6 +148,9 @@ func (f *FSM) applySystem(s *fsmpb.System, term uint64) {
 
 func (f *FSM) emit(e Effect) {
 	e.Index = f.index
+	if f.origin != nil && (e.Kind == EffectPublished || e.Kind == EffectDeliver0) {
+		e.Node, e.Sequence = f.origin.ref(), f.sequence
+	}
 	f.effects = append(f.effects, e)
 }
 

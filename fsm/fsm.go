@@ -19,18 +19,19 @@ type FSM struct {
 	round     uint64      // snapshots begun, see touch
 
 	// What follows is scratch of the entry that is being applied.
-	index   uint64
-	offset  int
-	stamp   int64
-	origin  *incarnation // of the batch, nil in a system entry
-	counter string       // the node at which drops of this entry are counted
-	batch   fsmpb.Batch
-	effects []Effect
-	wills   []pendingWill
-	reads   []retainedRead
-	matched []*filter
-	hits    []hit
-	serial  uint64 // of the publish whose hits are being gathered
+	index    uint64
+	offset   int
+	stamp    int64
+	origin   *incarnation // of the batch, nil in a system entry
+	sequence uint64       // of the command in the batch
+	counter  string       // the node at which drops of this entry are counted
+	batch    fsmpb.Batch
+	effects  []Effect
+	wills    []pendingWill
+	reads    []retainedRead
+	matched  []*filter
+	hits     []hit
+	serial   uint64 // of the publish whose hits are being gathered
 }
 
 // state is what a snapshot holds, with the indexes that are derived from it.

@@ -157,10 +157,13 @@ const (
 	EffectEnded
 	// EffectEnqueued: session (Client, Epoch) connected here has a new Entry.
 	EffectEnqueued
-	// EffectDeliver0: send Entry (Seq 0, QoS 0) to session (Client, Epoch) connected here.
+	// EffectDeliver0: send Entry (Seq 0, QoS 0) to session (Client, Epoch) connected here. As with
+	// EffectPublished, Sequence of Node's batches did it, 0: no command of a batch. Frames held for
+	// what came before that one go first.
 	EffectDeliver0
 	// EffectPublished: Message went over the log. Deliver it to this node's own clean
 	// subscribers; Picks are the shared groups for which this node must pick one clean member.
+	// Node and Sequence: as with EffectDeliver0.
 	EffectPublished
 	// EffectDropped: N messages for Client were dropped for Reason. Made only where they are to
 	// be counted: on the node whose command did it.

@@ -11,6 +11,9 @@ import (
 func (b *Broker) Apply(effects []fsm.Effect) {
 	for i := range effects {
 		e := &effects[i]
+		if e.Sequence > 1 && (e.Kind == fsm.EffectPublished || e.Kind == fsm.EffectDeliver0) {
+			b.holds.pass(e.Node, e.Sequence-1) // what the links brought between two commands of one batch
+		}
 		switch e.Kind {
 		case fsm.EffectEnqueued, fsm.EffectDeliver0:
 			if c := b.connection(e.Client, e.Epoch); c != nil {

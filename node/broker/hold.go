@@ -109,7 +109,9 @@ func (h *holds) pass(ref fsm.NodeRef, sequence uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.passed = max(n.passed, sequence)
-	h.release(n)
+	if len(n.queue) > 0 {
+		h.release(n)
+	}
 	n.done.Store(n.passed)
 }
 
