@@ -21,6 +21,7 @@ func TestThreeNodes(t *testing.T) {
 		{"wills", testWills},
 		{"offline", testOffline},
 		{"leader killed", testLeaderKilled},
+		{"holder killed", testHolderKilled},
 		{"cut points", testCutPoints},
 		{"zombie", testZombie},
 		{"minority", testMinority},
