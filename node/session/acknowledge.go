@@ -56,12 +56,12 @@ func (s *Session) Pubrec(id uint16, code mqtt.ReasonCode, dst []byte) (_ []byte,
 	}
 	switch state {
 	case slotSent2:
-		if code >= 0x80 { // refused: the packet id is free again [MQTT-4.3.3]
+		s.settle(seq)     // also when it refuses: nobody else gets it [MQTT-4.8.2-6]
+		if code >= 0x80 { // the packet id is free again [MQTT-4.3.3]
 			o.inflight--
 			o.set(seq, slotDone)
 			return dst, false
 		}
-		s.settle(seq)
 		if !s.cfg.Persistent {
 			o.set(seq, slotReleased)
 			return s.appendAck(dst, mqtt.PUBREL, id, 0), false
@@ -73,6 +73,9 @@ func (s *Session) Pubrec(id uint16, code mqtt.ReasonCode, dst []byte) (_ []byte,
 		return dst, false
 	case slotReleased, slotEarlier:
 		return s.appendAck(dst, mqtt.PUBREL, id, 0), false
+	}
+	if o.resends(id) { // it is for the PUBLISH of an earlier connection, which comes again
+		return dst, false
 	}
 	return s.appendAck(dst, mqtt.PUBREL, id, mqtt.PacketIdentifierNotFound), false
 }
@@ -127,12 +130,12 @@ type Progress struct {
 	Done   []fsm.Range
 }
 
-// Dirty says whether the cursor moved since it was last proposed, and whether by so much that it
-// should be proposed now.
+// Dirty says whether there is a progress to propose, some time, and whether it is so much that it
+// should be now.
 func (s *Session) Dirty() (dirty, urgent bool) {
 	o := &s.out
 	n := o.cursor - o.proposed
-	return n > 0, n*2 >= uint64(s.cfg.Span)
+	return n > 0 || s.fence.waits, n*2 >= uint64(s.cfg.Span)
 }
 
 // TakeProgress returns the cursor and what is done above it. The caller proposes it.
@@ -148,8 +151,12 @@ func (s *Session) TakeProgress() Progress {
 	return p
 }
 
-// Committed tells that a cursor is in the log: more may be sent.
-func (s *Session) Committed(cursor uint64) { s.out.committed = max(s.out.committed, cursor) }
+// Committed tells that a progress with this cursor is in the log: more may be sent. It is called for
+// each, in the order in which they were proposed.
+func (s *Session) Committed(cursor uint64) {
+	s.out.committed = max(s.out.committed, cursor)
+	s.fence.committed++
+}
 
 // Sent is the highest sequence number sent on this connection, 0 if none was.
 func (s *Session) Sent() uint64 { return s.out.sent }

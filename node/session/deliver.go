@@ -64,17 +64,19 @@ func (s *Session) enqueue(e item) {
 		s.drop(e.Seq, fsm.ReasonQueueFull)
 		s.settlePick(e.pick)
 		if s.cfg.Persistent {
-			o.push(item{Entry: fsm.Entry{Seq: e.Seq}})
+			o.pushDropped(e.Seq, s.fence.next())
 		}
 		return
 	}
 	o.push(e)
 }
 
+// full tells whether m finds no room: as much waits already as may beyond the window, of which some
+// may be free.
 func (s *Session) full(m *fsm.Message) bool {
 	o := &s.out
-	return s.cfg.MaxQueued > 0 && o.queued() >= s.cfg.MaxQueued+s.cfg.Window ||
-		s.cfg.MaxBytes > 0 && o.bytes+messageBytes(m) > s.cfg.MaxBytes
+	return s.cfg.MaxQueued > 0 && o.live+o.inflight >= s.cfg.MaxQueued+s.cfg.Window ||
+		s.cfg.MaxBytes > 0 && o.live > 0 && o.bytes+messageBytes(m) > s.cfg.MaxBytes
 }
 
 func (s *Session) drop(seq uint64, r fsm.Reason) {
@@ -85,10 +87,18 @@ func (s *Session) drop(seq uint64, r fsm.Reason) {
 // bytes. now is the log's clock in ms.
 func (s *Session) Pump(dst []byte, now int64, limit int) []byte {
 	o := &s.out
+	s.fence.waits = false
 	for o.head < len(o.waiting) && len(dst) < limit {
 		it := &o.waiting[o.head]
-		if it.Message == nil { // dropped while it waited
-			s.skip(it.Seq)
+		if s.cfg.Persistent {
+			s.skip(min(it.Seq-1, s.maySendTo())) // the log has settled these meanwhile
+		}
+		if it.Message == nil {
+			s.skip(min(it.Seq, s.maySendTo()))
+			if it.Seq > s.maySendTo() { // the rest when the cursor is committed
+				break
+			}
+			s.fence.passed = max(s.fence.passed, it.take)
 			o.pop()
 			continue
 		}
@@ -100,9 +110,12 @@ func (s *Session) Pump(dst []byte, now int64, limit int) []byte {
 			o.pop()
 			continue
 		}
+		if s.fence.closed() {
+			s.fence.waits = true
+			break
+		}
 		seq := it.Seq
 		if s.cfg.Persistent {
-			s.skip(seq - 1) // numbers that the log settled meanwhile
 			o.sent = seq
 			s.mark(seq, it.QoS)
 		} else if it.QoS > 0 {
@@ -126,8 +139,8 @@ func (s *Session) abandon(it *item, r fsm.Reason) {
 	if !s.cfg.Persistent {
 		return
 	}
+	s.fence.passed = s.fence.next()
 	if it.dup && it.QoS == 2 {
-		s.skip(it.Seq - 1)
 		s.out.sent = it.Seq
 		s.out.set(it.Seq, slotSettling)
 		s.received = addRange(s.received, it.Seq)
@@ -136,8 +149,10 @@ func (s *Session) abandon(it *item, r fsm.Reason) {
 	s.skip(it.Seq)
 }
 
-// NeedsCommit is true when TakeReceived has something to give.
-func (s *Session) NeedsCommit() bool { return len(s.received) > 0 }
+// NeedsCommit is true when something waits for what TakeReceived or TakeDrops would give.
+func (s *Session) NeedsCommit() bool {
+	return len(s.received) > 0 || s.fence.waits && s.fence.taken < s.fence.passed
+}
 
 func (s *Session) maySend(it *item) bool {
 	o := &s.out
@@ -145,10 +160,14 @@ func (s *Session) maySend(it *item) bool {
 		return false
 	}
 	if s.cfg.Persistent {
-		return it.Seq <= o.committed+uint64(s.cfg.Span)
+		return it.Seq <= s.maySendTo()
 	}
 	return o.top-o.cursor < maxSpan
 }
+
+// maySendTo is the highest number of a persistent session that may be sent or settled before a
+// further cursor is committed.
+func (s *Session) maySendTo() uint64 { return s.out.committed + uint64(s.cfg.Span) }
 
 // skip settles every number up to seq that was neither sent nor is past PUBREC.
 func (s *Session) skip(seq uint64) {
@@ -178,9 +197,6 @@ func (s *Session) TooLarge(topic int, ids []uint32, qos byte, expiry bool, props
 		return false
 	}
 	h := mqtt.PublishHeader{QoS: qos, HasExpiry: expiry}
-	if s.cfg.AliasOut > 0 {
-		h.Alias = 1
-	}
 	return mqtt.PublishSize(s.cfg.Version, h, topic, ids, props, payload) > int(s.cfg.MaxPacket)
 }
 
@@ -202,18 +218,36 @@ func SecondsLeft(expires, now int64) uint32 { return uint32(max(1, (expires-now+
 // AppendPublish encodes one PUBLISH, with a topic alias where the client allows them.
 func (s *Session) AppendPublish(dst []byte, h mqtt.PublishHeader, topic string, ids []uint32, props, payload []byte) []byte {
 	if s.cfg.AliasOut > 0 {
-		if alias, ok := s.aliases[topic]; ok {
-			h.Alias, topic = alias, ""
-		} else if len(s.aliases) < int(s.cfg.AliasOut) {
-			if s.aliases == nil {
-				s.aliases = make(map[string]uint16)
-			}
-			h.Alias = uint16(len(s.aliases) + 1)
-			s.aliases[topic] = h.Alias
-		}
+		h.Alias, topic = s.alias(h, topic, ids, len(props), len(payload))
 	}
 	dst, _ = mqtt.AppendPublish(dst, s.cfg.Version, h, topic, ids, props, payload)
 	return dst
+}
+
+// alias returns the alias to send, and the topic beside it. The first topics get the aliases. One
+// that would make the packet too large for the client is left out.
+func (s *Session) alias(h mqtt.PublishHeader, topic string, ids []uint32, props, payload int) (uint16, string) {
+	alias, known := s.aliases[topic]
+	beside := topic
+	switch {
+	case known:
+		beside = ""
+	case len(s.aliases) < int(s.cfg.AliasOut):
+		alias = uint16(len(s.aliases) + 1)
+	default:
+		return 0, topic
+	}
+	h.Alias = alias
+	if s.cfg.MaxPacket > 0 && mqtt.PublishSize(s.cfg.Version, h, len(beside), ids, props, payload) > int(s.cfg.MaxPacket) {
+		return 0, topic
+	}
+	if !known {
+		if s.aliases == nil {
+			s.aliases = make(map[string]uint16)
+		}
+		s.aliases[topic] = alias
+	}
+	return alias, beside
 }
 
 // Aliased is true when PUBLISHes to this client can't share an encoding with other clients.
@@ -232,22 +266,30 @@ func (s *Session) keep(seq uint64, e Shared) {
 func (s *Session) KeepShared(e Shared) { s.keep(s.out.sent, e) }
 
 // TakeDrops returns what was dropped since the last call. The caller counts it; a persistent
-// session commits it with its next progress.
+// session commits it with the progress that it is about to propose.
 func (s *Session) TakeDrops() []Drop {
+	s.fence.taken++
 	d := s.drops
 	s.drops = nil
 	return d
 }
 
 // Leftover returns, when a clean session ends, the entries of shared groups that another member
-// may still get (QoS 1, and QoS 2 that was never sent) and how many others were lost.
+// may still get (QoS 1, and QoS 2 that was never sent) and how many others were lost. Assignments of
+// the QoS 2 entries that were sent are settled.
 func (s *Session) Leftover() (reassign []Shared, lost int) {
 	o := &s.out
 	for seq := o.cursor + 1; seq <= o.top; seq++ {
-		if e, ok := s.shared[seq]; ok && o.state(seq) == slotSent1 {
+		e, ok := s.shared[seq]
+		switch {
+		case !ok:
+		case o.state(seq) == slotSent1:
 			reassign = append(reassign, e)
+		default:
+			s.settlePick(e.Pick)
 		}
 	}
+	s.shared = nil
 	for _, it := range o.waiting[o.head:] {
 		switch {
 		case it.Message == nil:

@@ -28,16 +28,18 @@ type outbound struct {
 	ring      []slotState
 	waiting   []item // ascending; head is the first that is not sent
 	head      int
-	bytes     int // topic and payload bytes that wait
+	live      int // those of waiting that have a message
+	bytes     int // of them: topic, properties and payload
 	inflight  int // the send quota in use [MQTT-3.3.4-9]
 }
 
-// item is an entry that waits to be sent. An entry without a message was dropped and only takes
-// its turn.
+// item is an entry that waits to be sent. One without a message only takes its turn: everything up
+// to its number that is not before it was dropped.
 type item struct {
 	fsm.Entry
 	dup  bool
 	pick uint64 // see Shared
+	take uint64 // without a message: see fence
 }
 
 func (o *outbound) state(seq uint64) slotState {
@@ -102,12 +104,38 @@ func (o *outbound) push(it item) {
 	}
 	o.waiting = append(o.waiting, it)
 	if it.Message != nil {
+		o.live++
 		o.bytes += messageBytes(it.Message)
 	}
 }
 
+// pushDropped takes note that the entry seq, the highest yet, was dropped; take is for the fence.
+func (o *outbound) pushDropped(seq, take uint64) {
+	if n := len(o.waiting); n > o.head && o.waiting[n-1].Message == nil {
+		o.waiting[n-1].Seq, o.waiting[n-1].take = seq, take
+		return
+	}
+	o.push(item{Entry: fsm.Entry{Seq: seq}, take: take})
+}
+
+// resends tells whether a QoS 2 entry that an earlier connection may have sent under this packet id
+// waits to be sent again. They are the first ones in the queue.
+func (o *outbound) resends(id uint16) bool {
+	for i := o.head; i < len(o.waiting); i++ {
+		it := &o.waiting[i]
+		if it.Message != nil && it.QoS > 0 && !it.dup {
+			return false
+		}
+		if it.dup && it.QoS == 2 && fsm.PacketID(it.Seq) == id {
+			return true
+		}
+	}
+	return false
+}
+
 func (o *outbound) pop() {
 	if m := o.waiting[o.head].Message; m != nil {
+		o.live--
 		o.bytes -= messageBytes(m)
 	}
 	o.waiting[o.head] = item{}

@@ -42,6 +42,7 @@ type Session struct {
 	received []fsm.Range       // PUBREC came, not yet proposed
 	shared   map[uint64]Shared
 	drops    []Drop
+	fence    fence
 	sent     [3]uint64 // PUBLISHes that Pump made, by QoS
 	settled  []uint64  // assignments of shared groups that the client has acknowledged
 }
@@ -79,6 +80,21 @@ func Resume(cfg Config, v *fsm.SessionView, dst []byte) (*Session, []byte) {
 	}
 	return s, dst
 }
+
+// fence keeps a persistent session from sending what comes behind a drop that is not in the log yet:
+// a new owner would send the dropped entry after it. It counts the calls of TakeDrops, each of which
+// the caller proposes, and those of Committed, which follow in order.
+type fence struct {
+	taken     uint64
+	committed uint64
+	passed    uint64 // the call that took, or will take, the last drop that Pump has passed
+	waits     bool   // Pump has stopped for it
+}
+
+// next is the call that will take a drop that happens now.
+func (f *fence) next() uint64 { return f.taken + 1 }
+
+func (f *fence) closed() bool { return f.committed < f.passed }
 
 // Clean is true for a session that ends with its connection.
 func (s *Session) Clean() bool { return !s.cfg.Persistent }
