@@ -38,18 +38,22 @@ var layers = []struct {
 	{"test", []string{"test", "proto"}},
 }
 
-// direction holds for test files, too: a test that joins two layers belongs above both of them.
+// direction holds for test files, too: a test that joins two layers belongs above both of them. The
+// commands are at the top: their tests may start whole nodes.
 func direction(t *tree) (out []string) {
 	for _, s := range t.sources {
 		var may []string
 		for _, l := range layers {
 			if within(s.folder(), l.folder) {
-				may = append(l.may, l.folder)
+				may = append(slices.Clone(l.may), l.folder)
 			}
 		}
 		if may == nil {
 			out = append(out, t.at(s.syntax, "%s is in none of the folders that the rules know: add it to layers", s.path))
 			continue
+		}
+		if s.isTest() && within(s.folder(), "cmd") {
+			may = append(may, "test/harness")
 		}
 		for _, i := range s.imports() {
 			if folder, ok := i.own(); ok && !within(folder, may...) {

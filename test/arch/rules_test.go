@@ -52,6 +52,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"direction of imports", "proto/mqtt/a.go", imports("mqtt", module+"fsm"), "proto/mqtt must not import fsm"},
 		{"direction of imports", "node/admin/a.go", imports("admin", module+"cmd/skein/config"), "node/admin must not import cmd/skein/config"},
 		{"direction of imports", "test/e2e/a_test.go", imports("e2e", module+"node/broker"), "test/e2e must not import node/broker"},
+		{"direction of imports", "cmd/skein/bench/a.go", imports("bench", module+"test/harness"), "cmd/skein/bench must not import test/harness"},
+		{"direction of imports", "cmd/skein/bench/a_test.go", imports("bench", module+"test/harness"), ""},
 		{"direction of imports", "attic/a.go", "package attic\n", "attic/a.go is in none of the folders"},
 		{"direction of imports", "node/broker/a.go", imports("broker", module+"fsm"), ""},
 		{"direction of imports", "cmd/skein/run/a.go", imports("run", module+"cluster"), ""},
