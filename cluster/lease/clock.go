@@ -34,6 +34,8 @@ type Config struct {
 	// Wall is this node's wall clock in ms since 1970. nil: the system's.
 	Wall   func() int64
 	Logger *slog.Logger
+
+	bounds func() (low, high time.Duration) // of Clock, cheap
 }
 
 // Defaults.
@@ -55,6 +57,14 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Clock == nil {
 		c.Clock = Boottime
+		c.bounds = newEstimate(Boottime).bounds
+	}
+	if c.bounds == nil {
+		clock := c.Clock
+		c.bounds = func() (low, high time.Duration) {
+			now := clock()
+			return now, now
+		}
 	}
 	if c.Wall == nil {
 		c.Wall = func() int64 { return time.Now().UnixMilli() }

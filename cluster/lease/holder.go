@@ -41,6 +41,9 @@ type sentRequest struct {
 	at       time.Duration
 }
 
+// early is by how much Leased may say no before the lease ends, at most.
+const early = 4 * slack
+
 // maxSent bounds the requests that are remembered. An older one would grant nothing any more.
 const maxSent = 16
 
@@ -76,10 +79,15 @@ func (h *Holder) End() {
 	h.notify()
 }
 
-// Leased tells whether the node holds a lease at this very instant.
+// Leased tells whether the node holds a lease at this very instant. It is cheap, and says no a few ms
+// early.
 func (h *Holder) Leased() bool {
 	d := h.deadline.Load()
-	return d > 0 && int64(h.cfg.Clock()) < d
+	if d <= 0 {
+		return false
+	}
+	_, latest := h.cfg.bounds()
+	return int64(latest) < d
 }
 
 // State is Leased and, if there is no lease, for how long there was none.
@@ -117,7 +125,8 @@ func (h *Holder) Reason() string {
 // any leader was heard.
 func (h *Holder) Now() int64 {
 	if h.known.Load() {
-		raise(&h.floor, h.origin.Load()+h.cfg.Clock().Milliseconds())
+		earliest, _ := h.cfg.bounds()
+		raise(&h.floor, h.origin.Load()+earliest.Milliseconds())
 	}
 	return h.floor.Load()
 }
@@ -205,7 +214,7 @@ func (h *Holder) granted(r *clusterpb.LeaseReply) bool {
 			return false
 		}
 		h.deadline.Store(int64(until))
-		return old <= now && now < until
+		return old <= now+early && now < until // Leased may have said no already
 	}
 	return false
 }
