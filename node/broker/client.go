@@ -87,6 +87,9 @@ type completion struct {
 	slot  uint64
 	code  mqtt.ReasonCode
 	codes []byte
+	// leased: this node had a lease after it had read what it is about. It is not true of one that
+	// waits.
+	leased bool
 }
 
 // ErrFull: the node has as many connections as it may.
@@ -144,7 +147,8 @@ func (c *client) complete(ba *conn.Batch, d completion) {
 	if c.phase == phaseOver || c.sess == nil {
 		return
 	}
-	if c.phase != phaseOnline || !c.b.leased() {
+	if c.phase != phaseOnline || !d.leased && !c.b.leased() {
+		d.leased = false
 		c.stash = append(c.stash, d)
 		return
 	}

@@ -11,7 +11,7 @@ import (
 
 // deliver gives a message to all targets and tells how many there were. No lock may be held.
 func (b *Broker) deliver(m *message, targets []target, ba *conn.Batch) {
-	if m.now == 0 {
+	if m.expires != 0 && m.now == 0 {
 		m.now = b.cluster.Now()
 	}
 	for i := range targets {
@@ -51,7 +51,7 @@ func (c *client) give(m *message, qos byte, retain bool, ids []uint32, ba *conn.
 		return
 	}
 	s := c.sess
-	if c.ready() {
+	if c.ready(m) {
 		if s.TooLarge(len(m.topic), ids, qos, m.expires != 0, len(m.props), len(m.payload)) {
 			c.drop(fsm.ReasonTooLarge, 1)
 			return
@@ -67,8 +67,8 @@ func (c *client) give(m *message, qos byte, retain bool, ids []uint32, ba *conn.
 }
 
 // ready tells whether a message at QoS 1 or 2 may be written at once. Caller holds the lock.
-func (c *client) ready() bool {
-	return c.phase == phaseOnline && c.intake.blocks&blockDrain == 0 && c.conn.OutLen() < outboxLimit && c.b.leased()
+func (c *client) ready(m *message) bool {
+	return c.phase == phaseOnline && c.intake.blocks&blockDrain == 0 && c.conn.OutLen() < outboxLimit && (m.leased || c.b.leased())
 }
 
 // write encodes a PUBLISH into the outbox. Caller holds the lock.
@@ -179,7 +179,7 @@ func (c *client) pushZero(ba *conn.Batch) {
 // pick gives a message to one member of a shared group on this node; false: there is none that may
 // have it. clean: to a clean client only, as the log asks.
 func (b *Broker) pick(m *message, filter, name string, id uint64, clean bool, ba *conn.Batch) bool {
-	if m.now == 0 {
+	if m.expires != 0 && m.now == 0 {
 		m.now = b.cluster.Now()
 	}
 	for _, s := range b.local.members(filter, name) {
@@ -216,7 +216,7 @@ func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) 
 		Entry: fsm.Entry{Message: m.keep(), QoS: qos, Retain: retain, IDs: s.ids, Filter: s.Filter, Group: s.Group},
 		Pick:  id,
 	}
-	if c.ready() && !c.sess.TooLarge(len(m.topic), s.ids, qos, m.expires != 0, len(m.props), len(m.payload)) {
+	if c.ready(m) && !c.sess.TooLarge(len(m.topic), s.ids, qos, m.expires != 0, len(m.props), len(m.payload)) {
 		if packet, ok := c.sess.Slot(qos); ok {
 			c.sess.KeepShared(e)
 			c.write(m, qos, retain, s.ids, packet, ba)

@@ -191,8 +191,8 @@ func clonePicks(picks []clusterpb.SharedPick) []clusterpb.SharedPick {
 func (b *Broker) Deliver(from fsm.NodeRef, f *clusterpb.Frame) clusterpb.LinkCode {
 	m := messages.Get().(*message)
 	m.topic, m.payload, m.props, m.publisher, m.epoch, m.qos = f.Topic, f.Payload, f.Props, f.ClientID, f.Epoch, f.QoS
-	m.now = b.cluster.Now()
 	if f.Expiry > 0 {
+		m.now = b.cluster.Now()
 		m.expires = m.now + f.Expiry
 	}
 	ba := getBatch()

@@ -32,7 +32,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 	self := b.cluster.Self()
 	m := messages.Get().(*message)
 	m.topic, m.payload, m.props, m.publisher, m.epoch = p.topic, p.payload, p.props, c.info.id, uint64(c.epoch)
-	m.qos, m.retain = p.qos, p.retain
+	m.qos, m.retain, m.leased = p.qos, p.retain, p.qos > 0
 	if p.hasExpiry {
 		m.now = b.cluster.Now()
 		m.expires = max(1, m.now+int64(p.expiry)*1000)
@@ -79,7 +79,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 		if !matched {
 			code = mqtt.NoMatchingSubscribers
 		}
-		c.answer(p, code, ba)
+		c.settled(p, code, true, ba)
 	}
 	if congested {
 		c.intake.blocks |= blockLink

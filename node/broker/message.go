@@ -20,6 +20,7 @@ type message struct {
 	epoch     uint64
 	qos       byte
 	retain    bool
+	leased    bool  // this node had a lease after it had read the message's route
 	expires   int64 // on the log's clock, ms; 0: never
 	index     uint64
 	shared    *fsm.Message

@@ -112,6 +112,11 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 
 // answer settles a publish's acknowledgement. Caller holds the lock.
 func (c *client) answer(p *publish, code mqtt.ReasonCode, ba *conn.Batch) {
+	c.settled(p, code, false, ba)
+}
+
+// settled is answer for a publish that was delivered under a lease that was looked at in between.
+func (c *client) settled(p *publish, code mqtt.ReasonCode, leased bool, ba *conn.Batch) {
 	if p.qos == 0 {
 		return
 	}
@@ -119,7 +124,7 @@ func (c *client) answer(p *publish, code mqtt.ReasonCode, ba *conn.Batch) {
 	if p.qos == 2 {
 		kind = session.Pubrec
 	}
-	c.complete(ba, completion{kind: kind, slot: p.slot, code: code})
+	c.complete(ba, completion{kind: kind, slot: p.slot, code: code, leased: leased})
 }
 
 // route sends a publish on its road, or keeps it when it can't go yet. Caller holds the lock, which
