@@ -187,6 +187,9 @@ func (s *Session) undeliverable(e *fsm.Entry, now int64) fsm.Reason {
 	if s.cfg.MaxPacket > 0 && s.TooLarge(len(e.Message.Topic), e.IDs, e.QoS, e.Message.Expires != 0, len(e.Message.Props), len(e.Message.Payload)) {
 		return fsm.ReasonTooLarge
 	}
+	if s.cfg.Allowed != nil && !s.cfg.Allowed(e.Message.Topic) {
+		return fsm.ReasonNotAllowed
+	}
 	return fsm.ReasonNone
 }
 

@@ -17,6 +17,8 @@ type Config struct {
 	ReceiveMax int    // ours
 	MaxQueued  int    // entries that may wait beyond the window
 	MaxBytes   int    // bytes that may wait, 0: no limit
+	// Allowed tells whether the client may have a message of a topic; nil: of any.
+	Allowed func(topic string) bool
 }
 
 // Drop is an entry that is not delivered, to be counted and, in a persistent session, committed.
