@@ -231,6 +231,11 @@ func (c *Cluster) guard(ctx context.Context, ended <-chan struct{}) {
 		case <-c.holder.Changed():
 		case <-timer.C:
 		}
+		select { // both at once: the end says why there is no lease
+		case <-ended:
+			return
+		default:
+		}
 		leased, lost := c.holder.State()
 		next := c.holder.Left() + time.Millisecond
 		switch {

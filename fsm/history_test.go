@@ -42,7 +42,6 @@ type history struct {
 	routes   map[string]Route // as a broker keeps them
 	routed   *FSM             // where they came from
 	last     []byte
-	stale    []byte
 }
 
 var (

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/clusterpb"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
+	"github.com/skein-mqtt/skein/proto/mqtt"
 	"github.com/skein-mqtt/skein/proto/topic"
 )
 
@@ -47,6 +49,16 @@ type State interface {
 	NextSequence(ref fsm.NodeRef) uint64
 }
 
+// Access decides who may connect and what they may do.
+type Access interface {
+	// Authenticate judges a CONNECT that is otherwise in order. It may block.
+	Authenticate(ctx context.Context, p *mqtt.Connect) mqtt.ReasonCode
+	// MayPublish and MayReceive are asked for each message, unless the answer is remembered: they
+	// must be quick. When they change their mind, Broker.AccessChanged is called.
+	MayPublish(username, clientID, topic string) bool
+	MayReceive(username, clientID, topic string) bool
+}
+
 // Config of the broker. Zero values are no limits where the comment does not say otherwise.
 type Config struct {
 	Node    string // node id
@@ -74,6 +86,7 @@ type Config struct {
 	MaxTopicLevels    int
 	MaxSubscriptions  int    // of one client
 	ServerReference   string // told to clients that are asked to move
+	Access            Access // nil: everybody may do everything
 
 	Logger *slog.Logger
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"time"
@@ -83,15 +84,44 @@ func assignedID() string {
 	return "auto-" + hex.EncodeToString(b[:])
 }
 
-// refuse answers a CONNECT with an error and ends the connection. Caller holds the lock.
+// refuse answers a CONNECT with an error and ends the connection. Versions before 5.0 have no return
+// code for what is malformed or not supported: their clients are closed without a CONNACK
+// [3.1.1: MQTT-3.1.4-1, MQTT-3.2.2-6]. Caller holds the lock.
 func (c *client) refuse(code mqtt.ReasonCode, ba *conn.Batch) error {
 	c.phase = phaseOver
 	c.b.stats.refused.Add(1)
-	if c.version != 0 {
+	if c.version == mqtt.V5 || c.version != 0 && code.HasV3Connack() {
 		c.say(ba, func(dst []byte) []byte { return (&mqtt.Connack{Code: code}).Append(dst, c.version) })
 	}
 	c.finish(ba)
 	return conn.ErrClosed
+}
+
+// authenticate has the CONNECT judged before it is proposed. Called without the lock, after open.
+func (c *client) authenticate() {
+	a := c.b.cfg.Access
+	if a == nil {
+		c.proposeConnect()
+		return
+	}
+	c.b.spawn(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
+		defer cancel()
+		code := a.Authenticate(ctx, c.connect)
+		if w := c.connect.Will; code == mqtt.Success && w != nil && !a.MayPublish(c.info.username, c.info.id, w.Topic) {
+			code = mqtt.NotAuthorized
+		}
+		if code == mqtt.Success {
+			c.proposeConnect()
+			return
+		}
+		c.b.logger.Info("a client was refused", "client", c.info.id, "user", c.info.username, "remote", c.conn.RemoteAddr().String(), "reason", code.String())
+		c.with(func(ba *conn.Batch) {
+			if c.phase == phaseProposed {
+				_ = c.refuse(code, ba)
+			}
+		})
+	})
 }
 
 // proposeConnect puts the CONNECT into the log, or keeps it until the node is in service. Called
@@ -176,6 +206,9 @@ func (c *client) connected(r fsm.Result) {
 		Version: c.version, Persistent: r.Session != nil, Window: c.info.window, Span: b.cfg.span(),
 		MaxPacket: c.connect.MaxPacketSize, AliasOut: c.connect.TopicAliasMaximum, AliasIn: b.cfg.TopicAliasMaximum,
 		ReceiveMax: int(b.cfg.ReceiveMaximum), MaxQueued: int(b.cfg.MaxQueuedMessages), MaxBytes: int(b.cfg.MaxQueuedBytes),
+	}
+	if b.cfg.Access != nil {
+		cfg.Allowed = c.mayReceive
 	}
 	c.intake.present = r.Present
 	if r.Session == nil {

@@ -22,16 +22,25 @@ func (b *Broker) deliver(m *message, targets []target, ba *conn.Batch) {
 				continue
 			}
 		}
+		if t.denied && !g.byLog(m) {
+			t.c.drop(fsm.ReasonNotAllowed, 1)
+			continue
+		}
 		t.c.deliver(m, g, t.since, ba)
 	}
 }
 
+// byLog tells whether a session has a message from the log, or is about to: not this way.
+func (g *grant) byLog(m *message) bool {
+	return g.persistent && (min(m.qos, g.qos) > 0 || m.index != 0)
+}
+
 // deliver gives the client a message of the link road, or one of the log's to a clean client.
 func (c *client) deliver(m *message, g *grant, since *sub, ba *conn.Batch) {
-	qos := min(m.qos, g.qos)
-	if g.persistent && (qos > 0 || m.index != 0) {
-		return // the log has it for this session, or is about to
+	if g.byLog(m) {
+		return
 	}
+	qos := min(m.qos, g.qos)
 	c.conn.Lock()
 	defer c.conn.Unlock()
 	if m.index != 0 && m.index <= since.since.Load() {
@@ -161,6 +170,10 @@ func (c *client) pushZero(ba *conn.Batch) {
 			c.drop(fsm.ReasonExpired, 1)
 			continue
 		}
+		if !c.mayReceive(m.Topic) {
+			c.drop(fsm.ReasonNotAllowed, 1)
+			continue
+		}
 		if c.sess.TooLarge(len(m.Topic), e.IDs, 0, m.Expires != 0, len(m.Props), len(m.Payload)) {
 			c.drop(fsm.ReasonTooLarge, 1)
 			continue
@@ -184,7 +197,7 @@ func (b *Broker) pick(m *message, filter, name string, id uint64, clean bool, ba
 	}
 	for _, s := range b.local.members(filter, name) {
 		qos := min(m.qos, s.QoS)
-		if s.persistent && (clean || qos > 0) {
+		if s.persistent && (clean || qos > 0) || !s.c.mayReceive(m.topic) {
 			continue
 		}
 		if s.c.share(m, s, qos, id, ba) {

@@ -124,6 +124,7 @@ type target struct {
 	// for nothing.
 	noLocal bool
 	own     *grant
+	denied  bool // it may not have messages of this topic
 }
 
 // grant is how a message is delivered.
@@ -155,7 +156,7 @@ func (l *local) match(name string) (targets []target, generation uint64) {
 		if !ok {
 			i = len(targets)
 			at[c] = i
-			targets = append(targets, target{c: c, since: s})
+			targets = append(targets, target{c: c, since: s, denied: !c.mayReceive(name)})
 		}
 		t := &targets[i]
 		if s.since.Load() < t.since.since.Load() {

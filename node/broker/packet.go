@@ -20,6 +20,10 @@ func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 		if c.phase == phaseProposed || c.phase == phaseGated {
 			break // paused: the CONNACK comes first
 		}
+		if c.phase == phaseFresh && used < len(b) && mqtt.TypeOf(b[used]) != mqtt.CONNECT { // [MQTT-3.1.0-1]
+			err = c.refuse(mqtt.ProtocolError, ba)
+			break
+		}
 		first, body, n, e := mqtt.Split(b[used:], c.b.cfg.MaxPacketSize)
 		if e != nil {
 			err = c.fail(e, ba)
@@ -29,10 +33,7 @@ func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 			break
 		}
 		if c.phase == phaseFresh {
-			if propose = mqtt.TypeOf(first) == mqtt.CONNECT; !propose { // [MQTT-3.1.0-1]
-				err = c.refuse(mqtt.ProtocolError, ba)
-				break
-			}
+			propose = true
 			if err = c.open(first, body, ba); err != nil {
 				propose = false
 			}
@@ -48,7 +49,7 @@ func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 	c.conn.Unlock()
 	c.b.stats.bytesIn.Add(uint64(used))
 	if propose {
-		c.proposeConnect()
+		c.authenticate()
 	}
 	return used, err
 }

@@ -102,7 +102,7 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		topic: name, payload: m.Payload, props: m.Props, qos: m.QoS, retain: m.Retain,
 		hasExpiry: m.HasExpiry, expiry: m.Expiry, id: m.PacketID, slot: slot,
 	}
-	if reserved(name) {
+	if reserved(name) || !c.mayPublish(name) {
 		c.drop(fsm.ReasonNotAllowed, 1)
 		c.answer(p, mqtt.NotAuthorized, ba)
 		return nil, nil

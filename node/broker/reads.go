@@ -16,6 +16,7 @@ type ClientInfo struct {
 	Protocol      byte
 	Keepalive     uint16
 	Persistent    bool
+	Connected     int64 // ms since 1970
 	Subscriptions int
 	Inflight      int
 	Queued        int
@@ -43,7 +44,7 @@ func (c *client) describe() (i ClientInfo, ok bool) {
 	}
 	i = ClientInfo{
 		ID: c.info.id, Epoch: c.epoch, Username: c.info.username, Address: c.conn.RemoteAddr().String(), Listener: c.listener,
-		Protocol: byte(c.version), Keepalive: c.info.keepalive, Persistent: !c.sess.Clean(), Subscriptions: len(c.subs),
+		Protocol: byte(c.version), Keepalive: c.info.keepalive, Persistent: !c.sess.Clean(), Connected: c.opened.UnixMilli(), Subscriptions: len(c.subs),
 		Inflight: c.sess.Inflight(), Queued: c.sess.Queued() + c.zero.len(),
 		MessagesIn: c.seen.messagesIn, MessagesOut: c.seen.messagesOut, BytesIn: c.seen.bytesIn, BytesOut: c.conn.Sent(),
 	}

@@ -29,7 +29,6 @@ type routeShard struct {
 // matched is where a publish to a topic goes. It is immutable.
 type matched struct {
 	route   fsm.Route
-	here    bool // this node is among route.Nodes, or has targets
 	local   uint64
 	targets []target
 }

@@ -257,7 +257,7 @@ func (c *client) activate(s fsm.Subscription, existed bool, ba *conn.Batch) {
 	}
 	c.sysRetained(s, existed, ba)
 	index := c.b.state.Retained(s.Filter, func(m *fsm.Message) bool {
-		if s.NoLocal && m.Publisher == c.info.id {
+		if s.NoLocal && m.Publisher == c.info.id || !c.mayReceive(m.Topic) {
 			return true
 		}
 		e := fsm.Entry{Message: m, QoS: min(m.QoS, s.QoS), Retain: true, IDs: n.ids}

@@ -17,7 +17,9 @@ type Session struct {
 	Clean   bool   // a new session on each connection
 	Expiry  uint32 // seconds, 5.0
 	Will    *Will
-	Window  int // QoS 1 and 2 in flight; 0: 16
+	// Username and Password, where the node asks for them.
+	Username, Password string
+	Window             int // QoS 1 and 2 in flight; 0: 16
 
 	// Got are the payloads that arrived, in order; a QoS 2 message once.
 	Got []string
@@ -44,7 +46,7 @@ func NewSession(t testing.TB, id string, version byte) *Session {
 
 // ConnectPacket is what the session connects with.
 func (s *Session) ConnectPacket() Packet {
-	p := Packet{Type: CONNECT, ClientID: s.ID, Clean: s.Clean, KeepAlive: 60, Will: s.Will}
+	p := Packet{Type: CONNECT, ClientID: s.ID, Clean: s.Clean, KeepAlive: 60, Will: s.Will, Username: s.Username, Password: s.Password}
 	if s.Version == V5 && !s.Clean {
 		p.Props = []Property{{ID: SessionExpiry, Num: s.Expiry}}
 	}

@@ -15,13 +15,14 @@ import (
 type Config struct {
 	Node    Node     `key:"node" doc:"Who this node is."`
 	Data    Data     `key:"data" doc:"What it keeps on disk."`
-	Listen  []string `key:"listen" doc:"MQTT listeners, as URLs: tcp://HOST:PORT, ws://HOST:PORT/PATH, tls://, wss://, psk://, unix:///PATH, quic://.\nTheir own settings are the URL's query, or keys beside 'url:', as in tls://:8883?cert=c.pem&key=k.pem\nor tcp://:1883?proxy=v2&proxy_from=10.0.0.0/8 (PROXY protocol, required from these networks)."`
+	Listen  []string `key:"listen" doc:"MQTT listeners, as URLs: tcp://HOST:PORT, ws://HOST:PORT/PATH, tls://, wss://, unix:///PATH.\nTheir own settings are the URL's query, or keys beside 'url:', as in tls://:8883?cert=c.pem&key=k.pem\nor tcp://:1883?proxy=v2&proxy_from=10.0.0.0/8 (PROXY protocol, required from these networks)."`
 	HTTP    HTTP     `key:"http" doc:"Health, metrics and the status page."`
 	Admin   Admin    `key:"admin" doc:"The admin gRPC service, which 'skein get' and the like talk to."`
 	Peer    Peer     `key:"peer" doc:"Where the other nodes reach this one: the log and the links."`
 	Gossip  Gossip   `key:"gossip" doc:"Where nodes find each other (TCP and UDP)."`
 	Cluster Cluster  `key:"cluster" doc:"The other nodes, and how long to wait for them."`
 	MQTT    MQTT     `key:"mqtt" doc:"What clients may do."`
+	Auth    Auth     `key:"auth" doc:"Who may connect, and to which topics."`
 	Drain   Drain    `key:"drain" doc:"How a node that stops lets its clients go."`
 	Disk    Disk     `key:"disk" doc:"When the disk counts as full."`
 	Log     Log      `key:"log" doc:"This process's own log, on stderr."`
@@ -99,6 +100,13 @@ type MQTT struct {
 	SysInterval       time.Duration `key:"sys_interval" doc:"How often $SYS topics are published. 0: never."`
 	MaxBufferedBytes  Size          `key:"max_buffered_bytes" doc:"Bytes that wait to be written to one client; above it QoS 0 messages for it are dropped."`
 	MaxTopicLevels    int           `key:"max_topic_levels" doc:"Levels that a topic or a filter may have."`
+}
+
+// Auth is the section auth.
+type Auth struct {
+	PasswordFile   string `key:"password_file" doc:"User names and passwords, as mosquitto_passwd or 'skein passwd' writes them; read again when it changes. Empty: no passwords are asked for."`
+	ACLFile        string `key:"acl_file" doc:"Who may read and write which topics, in the form of Mosquitto's acl_file; read again when it changes. Empty: everybody may."`
+	AllowAnonymous bool   `key:"allow_anonymous" doc:"Let clients without a user name in although there is a password file."`
 }
 
 // Drain is the section drain.

@@ -37,7 +37,7 @@ func (l local) Clients(fn func(*adminpb.Client) bool) {
 	l.n.broker.Clients(func(i broker.ClientInfo) bool {
 		c := &adminpb.Client{
 			Id: i.ID, Node: l.n.id, Address: i.Address, Username: i.Username, Protocol: uint32(i.Protocol),
-			Persistent: i.Persistent, Keepalive: uint32(i.Keepalive), Listener: i.Listener,
+			Persistent: i.Persistent, Keepalive: uint32(i.Keepalive), Listener: i.Listener, Connected: i.Connected,
 			Subscriptions: uint32(i.Subscriptions), Inflight: uint32(i.Inflight), Queued: uint32(i.Queued),
 			MessagesIn: i.MessagesIn, MessagesOut: i.MessagesOut, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Epoch: uint64(i.Epoch),
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/skein-mqtt/skein/cmd/skein/version"
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/admin"
+	"github.com/skein-mqtt/skein/node/auth"
 	"github.com/skein-mqtt/skein/node/broker"
 	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/disk"
@@ -39,6 +40,7 @@ type node struct {
 	id        string
 	logger    *slog.Logger
 	fsm       *fsm.FSM
+	rules     *auth.Rules
 	broker    *broker.Broker
 	cluster   *cluster.Cluster
 	disk      *disk.Watcher
@@ -68,6 +70,11 @@ func Run(ctx context.Context, cfg *config.Config) error {
 	var group sync.WaitGroup
 	group.Go(func() { _ = n.broker.Run(ctx) })
 	group.Go(func() { _ = n.disk.Run(ctx) })
+	group.Go(func() {
+		if err := n.rules.Run(ctx); err != nil {
+			n.logger.Error("the access rules are not read again when they change", "error", err)
+		}
+	})
 	err = n.wait(ctx, signals)
 	stop(nil)
 	n.close()
@@ -117,9 +124,19 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 	}
 	n.logger = n.logger.With("node", n.id)
 	n.fsm = fsm.New(n.id)
-	if n.broker, err = broker.New(brokerConfig(n.id, cfg, n.logger), n.fsm); err != nil {
+	if n.rules, err = auth.Open(auth.Config{
+		PasswordFile: cfg.Auth.PasswordFile, ACLFile: cfg.Auth.ACLFile, AllowAnonymous: cfg.Auth.AllowAnonymous, Logger: n.logger,
+	}); err != nil {
 		return nil, err
 	}
+	bc := brokerConfig(n.id, cfg, n.logger)
+	if cfg.Auth.PasswordFile != "" || cfg.Auth.ACLFile != "" {
+		bc.Access = access{n.rules}
+	}
+	if n.broker, err = broker.New(bc, n.fsm); err != nil {
+		return nil, err
+	}
+	n.rules.OnChange(n.broker.AccessChanged)
 	if err := n.bind(); err != nil { // before anything is written: a taken port is the commonest error
 		return nil, err
 	}
@@ -151,6 +168,9 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 		l.Start()
 	}
 	for _, l := range beyondLoopback(cfg.Listen) {
+		if cfg.Auth.PasswordFile != "" && !cfg.Auth.AllowAnonymous {
+			break
+		}
 		n.logger.Warn("this listener takes anonymous clients from beyond this host", "listener", l)
 	}
 	n.logger.Info("node starts", "version", version.Number, "listen", cfg.Listen, "http", cfg.HTTP.Listen, "admin", cfg.Admin.Listen, "data", cfg.Data.Dir)

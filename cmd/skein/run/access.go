@@ -1,0 +1,24 @@
+package run
+
+import (
+	"context"
+
+	"github.com/skein-mqtt/skein/node/auth"
+	"github.com/skein-mqtt/skein/proto/mqtt"
+)
+
+// access is the access rules as the broker asks for them.
+type access struct{ *auth.Rules }
+
+// Authenticate implements broker.Access.
+func (a access) Authenticate(ctx context.Context, p *mqtt.Connect) mqtt.ReasonCode {
+	switch a.Rules.Authenticate(ctx, &auth.Attempt{
+		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername, Password: p.Password,
+	}) {
+	case auth.Allowed:
+		return mqtt.Success
+	case auth.NoLogin:
+		return mqtt.NotAuthorized
+	}
+	return mqtt.BadUserNameOrPassword
+}
