@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skein-mqtt/skein/cluster/replica"
+	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
 )
 
@@ -47,9 +48,8 @@ func (c *Cluster) Remove(ctx context.Context, node string, force bool) error {
 		if err := c.mayRemove(servers); err != nil {
 			return err
 		}
-		c.leader.Refuse(ref)
 		c.cfg.Logger.Warn("a node in service is being removed", "node", node, "incarnation", ref.Incarnation)
-		if err := c.until(ctx, func() bool { now, ok := c.fsm.Live(node); return !ok || now != ref }); err != nil {
+		if err := c.endService(ctx, ref); err != nil {
 			return err
 		}
 	}
@@ -61,6 +61,24 @@ func (c *Cluster) Remove(ctx context.Context, node string, force bool) error {
 		}
 	}
 	return c.forget(ctx, node)
+}
+
+// endService has an incarnation refused its lease until the verdict on it is in the log. Another term, also
+// of this node's, knows nothing of the refusal.
+func (c *Cluster) endService(ctx context.Context, ref fsm.NodeRef) error {
+	led := true
+	err := c.until(ctx, func() bool {
+		if now, ok := c.fsm.Live(ref.Node); !ok || now != ref {
+			return true
+		}
+		led = c.log.IsLeader()
+		c.leader.Refuse(ref)
+		return !led
+	})
+	if err == nil && !led {
+		return ErrNotLeader
+	}
+	return err
 }
 
 // forget takes a node that is no member any more out of the replicated state. Called at the leader, with
