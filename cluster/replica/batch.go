@@ -46,6 +46,7 @@ type proposer struct {
 	sent   int      // how many of them the sender has taken
 	open   *batch   // takes commands; nil: none since the last was sealed
 	size   int      // bytes in all of them
+	usual  int      // bytes of the last that was sealed: the next may be as large
 
 	batches, commands, through uint64 // how many were sealed, and how many batches have passed
 }
@@ -146,7 +147,7 @@ func (p *proposer) append(cmd *fsmpb.Command, size int) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrCommand, err)
 		}
-		b = &batch{first: p.next, bytes: head}
+		b = &batch{first: p.next, bytes: append(make([]byte, 0, max(p.usual, len(head)+16+size)), head...)}
 	}
 	at := len(b.bytes)
 	buf := binary.AppendUvarint(append(b.bytes, tagCommands), uint64(size))
@@ -175,6 +176,7 @@ func grow(b []byte, n int) []byte {
 // seal is called with mu held and a batch open.
 func (p *proposer) seal() {
 	p.sealed = append(p.sealed, p.open)
+	p.usual = min(len(p.open.bytes), p.limit)
 	p.batches++
 	p.commands += uint64(p.open.count)
 	p.open = nil

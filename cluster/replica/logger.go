@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -52,6 +53,14 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
 	if level >= hclog.Warn && !l.said.again(msg) {
 		to = slog.LevelWarn
+	}
+	if !l.to.Enabled(context.Background(), to) {
+		return
+	}
+	for i, a := range args {
+		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
+			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		}
 	}
 	l.to.Log(context.Background(), to, "raft: "+msg, args...)
 }

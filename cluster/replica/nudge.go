@@ -24,12 +24,13 @@ type mark struct{ index, term uint64 }
 // pipe is one of raft's pipelines.
 type pipe struct {
 	raft.AppendPipeline
-	t    *Transport
-	want atomic.Pointer[mark]
-	wake chan struct{} // holds one token
-	stop chan struct{}
-	done chan struct{}
-	once sync.Once
+	t     *Transport
+	want  atomic.Pointer[mark]
+	wake  chan struct{} // holds one token
+	ready chan raft.AppendFuture
+	stop  chan struct{}
+	group sync.WaitGroup
+	once  sync.Once
 
 	mu     sync.Mutex // held while sending: a pipeline's sends must not be concurrent
 	last   *raft.AppendEntriesRequest
@@ -43,15 +44,20 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
+	return t.newPipe(inner), nil
+}
+
+func (t *Transport) newPipe(inner raft.AppendPipeline) *pipe {
 	p := &pipe{
 		AppendPipeline: inner, t: t,
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), ready: make(chan raft.AppendFuture), stop: make(chan struct{}),
 	}
 	t.mu.Lock()
 	t.pipes[p] = struct{}{}
 	t.mu.Unlock()
-	go p.run() // Close waits for it
-	return p, nil
+	p.group.Go(p.run)
+	p.group.Go(p.forward)
+	return p
 }
 
 // Applied tells the followers that the entry at index is committed. It is called on the goroutine that
@@ -112,8 +118,32 @@ func (p *pipe) due() *mark {
 	return m
 }
 
+// Consumer implements raft.AppendPipeline.
+func (p *pipe) Consumer() <-chan raft.AppendFuture { return p.ready }
+
+// forward hands on the answers, and keeps those that raft does not fetch: it stops doing so at the first
+// failure, before it stops sending, and the inner pipeline would then hold that send up for ever. As many
+// wait here at most as were under way then.
+func (p *pipe) forward() {
+	var queue []raft.AppendFuture
+	for {
+		var out chan<- raft.AppendFuture
+		var next raft.AppendFuture
+		if len(queue) > 0 {
+			out, next = p.ready, queue[0]
+		}
+		select {
+		case f := <-p.AppendPipeline.Consumer():
+			queue = append(queue, f)
+		case out <- next:
+			queue = queue[1:]
+		case <-p.stop:
+			return
+		}
+	}
+}
+
 func (p *pipe) run() {
-	defer close(p.done)
 	for {
 		select {
 		case <-p.wake:
@@ -133,6 +163,7 @@ func (p *pipe) nudge() {
 	}
 	// Raft's next send meets an error as well, and opens a new pipeline.
 	_, _ = p.send(&raft.AppendEntriesRequest{
+		//lint:ignore SA1019 raft still sets Leader
 		RPCHeader: p.last.RPCHeader, Term: p.last.Term, Leader: p.last.Leader,
 		PrevLogEntry: m.index, PrevLogTerm: m.term, LeaderCommitIndex: m.index,
 	}, new(raft.AppendEntriesResponse))
@@ -147,7 +178,7 @@ func (p *pipe) Close() error {
 		p.t.mu.Unlock()
 		close(p.stop)
 		err = p.AppendPipeline.Close()
-		<-p.done
+		p.group.Wait()
 	})
 	return err
 }

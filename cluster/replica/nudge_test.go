@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"context"
 	"errors"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -9,7 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// TestFollowersHearOfCommitsAtOnce: raft itself would tell them after an hour.
+// TestFollowersHearOfCommitsAtOnce: raft itself would tell them after a minute.
 func TestFollowersHearOfCommitsAtOnce(t *testing.T) {
 	w := newWorld(t, 3, nil)
 	w.leader()
@@ -18,37 +20,33 @@ func TestFollowersHearOfCommitsAtOnce(t *testing.T) {
 	for _, n := range w.all {
 		n.close()
 	}
-	w.tune = func(c *Config) { c.commitTimeout = time.Hour }
+	w.tune = func(c *Config) {
+		c.commitTimeout = time.Minute
+		c.Heartbeat, c.Election, c.LeaderLease = time.Second, time.Second, time.Second
+	}
 	for _, n := range w.all {
 		n.open()
 	}
 	leader := w.leader()
-	// What is sent before raft has its pipelines is told with the next entry only.
-	const entries = 50
-	w.until("followers hear of every commit", func() bool {
-		for range entries {
-			if err := leader.Barrier(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
-		for _, n := range w.all {
-			if n.Applied() != leader.Applied() {
-				return false
-			}
-		}
-		return true
-	})
-	for i := range entries {
-		if err := leader.Barrier(t.Context()); err != nil {
+	entry := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := leader.Barrier(ctx); err != nil {
 			t.Fatal(err)
 		}
-		for _, n := range w.all {
-			w.until("a follower applies", func() bool { return n.Applied() >= leader.Applied() })
-		}
-		if !leader.IsLeader() {
-			t.Fatalf("it does not lead any more after %d entries", i)
-		}
+	}
+	// What is sent before raft has its pipelines is told with the next entry only.
+	w.until("followers hear of a commit", func() bool {
+		entry()
+		time.Sleep(50 * time.Millisecond)
+		return w.all[0].Applied() == w.all[1].Applied() && w.all[1].Applied() == w.all[2].Applied()
+	})
+	for range 50 {
+		entry()
+		w.until("the followers apply", func() bool {
+			return w.all[0].Applied() == w.all[1].Applied() && w.all[1].Applied() == w.all[2].Applied()
+		})
 	}
 }
 
@@ -100,7 +98,7 @@ func TestNudgeRules(t *testing.T) {
 	request := func(term, prev, commit uint64, entries ...uint64) *raft.AppendEntriesRequest {
 		q := &raft.AppendEntriesRequest{
 			RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("me"), Addr: []byte("here")},
-			Term:      term, Leader: []byte("here"), PrevLogEntry: prev, LeaderCommitIndex: commit,
+			Term:      term, PrevLogEntry: prev, LeaderCommitIndex: commit,
 		}
 		for _, i := range entries {
 			q.Entries = append(q.Entries, &raft.Log{Index: i, Term: term})
@@ -145,7 +143,7 @@ func TestNudgeRules(t *testing.T) {
 			if q.PrevLogEntry != c.want.index || q.LeaderCommitIndex != c.want.index || q.PrevLogTerm != c.want.term || len(q.Entries) != 0 {
 				t.Errorf("nudge %+v for %+v", q, c.want)
 			}
-			if q.Term != last.Term || string(q.Leader) != string(last.Leader) || string(q.ID) != "me" || q.ProtocolVersion != 3 {
+			if q.Term != last.Term || string(q.Addr) != "here" || string(q.ID) != "me" || q.ProtocolVersion != 3 {
 				t.Errorf("nudge %+v has another header than %+v", q, last)
 			}
 			p.nudge()
@@ -160,9 +158,7 @@ func TestNudgeRules(t *testing.T) {
 func TestNudgeAfterLateEntry(t *testing.T) {
 	l := &line{}
 	tr := &Transport{pipes: make(map[*pipe]struct{})}
-	p := &pipe{AppendPipeline: l, t: tr, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
-	tr.pipes[p] = struct{}{}
-	go p.run()
+	p := tr.newPipe(l)
 	tr.Applied(10, 5)
 	if _, err := p.AppendEntries(&raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 9, LeaderCommitIndex: 9, Entries: []*raft.Log{{Index: 10, Term: 5}}}, nil); err != nil {
 		t.Fatal(err)
@@ -185,4 +181,54 @@ func TestNudgeAfterLateEntry(t *testing.T) {
 		t.Error("the pipeline is not closed")
 	}
 	tr.Applied(11, 5) // to nobody
+}
+
+// TestFailingPipelineLetsGo: raft stops reading answers at the first failure, but may send once more.
+func TestFailingPipelineLetsGo(t *testing.T) {
+	var ends [2]*Transport
+	for i := range ends {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = NewTransport(tcp{l}, nil)
+	}
+	var server sync.WaitGroup
+	stop := make(chan struct{})
+	server.Go(func() {
+		for {
+			select {
+			case rpc := <-ends[1].Consumer():
+				rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+			case <-stop:
+				return
+			}
+		}
+	})
+	p, err := ends[0].AppendEntriesPipeline("b", ends[1].LocalAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan struct{})
+	server.Go(func() {
+		defer close(sent)
+		for i := range uint64(10) {
+			if _, err := p.AppendEntries(&raft.AppendEntriesRequest{Term: 1, PrevLogEntry: i, PrevLogTerm: 1}, new(raft.AppendEntriesResponse)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	select {
+	case <-sent:
+	case <-time.After(patience):
+		t.Error("a send is stuck")
+	}
+	if err := errors.Join(p.Close(), ends[0].Close()); err != nil {
+		t.Error(err)
+	}
+	close(stop)
+	server.Wait()
+	if err := ends[1].Close(); err != nil {
+		t.Error(err)
+	}
 }

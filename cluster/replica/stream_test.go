@@ -19,7 +19,6 @@ type lossy struct {
 	streams atomic.Int64
 	drop    func(n int64) bool // the nth batch is lost in silence
 	breaks  func(n int64) bool // the stream breaks instead
-	firsts  chan uint64
 }
 
 func (l *lossy) wrap(p clusterpb.PeerClient) clusterpb.PeerClient {

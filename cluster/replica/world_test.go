@@ -122,7 +122,7 @@ func (n *node) tryOpen() error {
 	transport := NewTransport(tcp{listener}, nil)
 	cfg := Config{
 		ID: n.name + "/x", Node: n.name, Dir: n.dir, Transport: transport,
-		Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 150 * time.Millisecond,
+		Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 300 * time.Millisecond,
 		FSM: n.machine, Dial: n.dial,
 		Hooks: Hooks{
 			Effects: n.noteEffects,
