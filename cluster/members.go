@@ -28,6 +28,7 @@ type NodeInfo struct {
 	ID           string
 	Role         Role
 	Live         bool   // an incarnation of it is in service, as far as the log is applied here
+	Seen         bool   // gossip takes its process for alive
 	Incarnation  uint64 // the live one; 0: none
 	Version      string
 	Features     uint32
@@ -50,6 +51,7 @@ func (c *Cluster) Nodes() []NodeInfo {
 	}
 	for _, o := range append(c.others(), c.notes(false)) {
 		n := at(o.ID)
+		n.Seen = true
 		n.PeerAddress, n.MQTTAddress, n.AdminAddress, n.HTTPAddress = o.Peer, o.MQTT, o.Admin, o.HTTP
 	}
 	if n := at(c.cfg.NodeID); n.Version == "" {

@@ -46,10 +46,10 @@ func (s *Server) ListNodes(ctx context.Context, req *adminpb.ListNodesRequest) (
 		switch {
 		case row.Id == s.config.Self:
 			own(row)
-		case row.Incarnation == 0:
+		case row.Incarnation == 0 && row.State != stateUnknown:
 			row.State = "down"
 		default:
-			row.State = "unknown"
+			row.State = stateUnknown
 		}
 		for _, a := range answers {
 			if a.node.Id == row.Id && len(a.part.Nodes) == 1 {

@@ -22,6 +22,9 @@ type peers struct {
 	closed bool
 }
 
+// stateUnknown is the state of a node that has not said how it is.
+const stateUnknown = "unknown"
+
 var errNoAddress = errors.New("its admin address is not known")
 
 // client never blocks: the connection is made by the first call.
@@ -88,7 +91,8 @@ type answer[T any] struct {
 }
 
 // gather asks every other live node at once and returns what came back within Config.Gather, and
-// who did not answer. Nodes without a live incarnation hold no connections: they are not asked.
+// who did not answer. Nodes without a live incarnation hold no connections: they are not asked, unless
+// their process is known to run.
 func gather[T any](ctx context.Context, s *Server, nodes []*adminpb.Node, ask func(context.Context, adminpb.AdminClient) (T, error)) ([]answer[T], []*adminpb.Missing) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Gather)
 	defer cancel()
@@ -100,7 +104,7 @@ func gather[T any](ctx context.Context, s *Server, nodes []*adminpb.Node, ask fu
 	)
 	s.peers.keep(nodes)
 	for _, n := range nodes {
-		if n.Id == s.config.Self || n.Incarnation == 0 {
+		if n.Id == s.config.Self || n.Incarnation == 0 && n.State != stateUnknown {
 			continue
 		}
 		all.Go(func() {

@@ -82,8 +82,11 @@ func (o operators) Nodes() []*adminpb.Node {
 			PeerAddress: m.PeerAddress, MqttAddress: m.MQTTAddress, AdminAddress: m.AdminAddress, HttpAddress: m.HTTPAddress,
 			Reason: m.Reason, Features: m.Features,
 		}
-		if m.Live {
+		switch {
+		case m.Live:
 			out[i].State = "ready"
+		case m.Seen: // it may be drained, or on its way into service: it says so itself
+			out[i].State = "unknown"
 		}
 	}
 	return out
