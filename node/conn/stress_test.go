@@ -64,6 +64,7 @@ func relayPacket(size, target int) []byte {
 // TestStress: clients that come, send to each other, read slowly or not, and go in every way, while
 // some are ended, aborted and paused from outside. Every connection ends, every frame is whole.
 func TestStress(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
