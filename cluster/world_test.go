@@ -129,7 +129,10 @@ func newWorld(t *testing.T, expect int, ids ...string) *world {
 func (w *world) config(n *node) Config {
 	cfg := Config{
 		NodeID: n.id, DataDir: n.dir, PeerBind: "127.0.0.1:0", GossipBind: "127.0.0.1:0",
-		Join: slices.Clone(w.gossip), BootstrapExpect: w.expect, Grace: 500 * time.Millisecond,
+		Join: slices.Clone(w.gossip), BootstrapExpect: w.expect,
+		HeartbeatTimeout: slack * 500 * time.Millisecond, ElectionTimeout: slack * 500 * time.Millisecond,
+		LeaderLeaseTimeout: slack * 250 * time.Millisecond,
+		Lease:              slack * 500 * time.Millisecond, Drift: slack * 100 * time.Millisecond, Grace: slack * 500 * time.Millisecond,
 		// Tests run side by side, and one's ports are soon another's.
 		ClusterName: w.t.Name(), MQTTAdvertise: "127.0.0.1:1883", Version: "1", Features: 1,
 		Logger: slog.New(slog.DiscardHandler),
