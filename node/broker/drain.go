@@ -62,14 +62,7 @@ func (c *client) drain(ctx context.Context, timeout time.Duration) {
 		}
 		break
 	}
-	c.with(func(ba *conn.Batch) {
-		if c.phase == phaseFresh {
-			c.phase, c.ended = phaseOver, true
-			c.finish(ba)
-			return
-		}
-		c.dismiss(mqtt.UseAnotherServer, ba)
-	})
+	c.part(ctx)
 	for {
 		c.b.mu.Lock()
 		_, there := c.b.conns[c]
@@ -84,6 +77,37 @@ func (c *client) drain(ctx context.Context, timeout time.Duration) {
 			return
 		}
 	}
+}
+
+// part asks the client to move. A session that outlives its connection is told so only when the log
+// knows how far it came: the client may be on another node before this one's goodbye is, and would
+// then be sent again what it has acknowledged.
+func (c *client) part(ctx context.Context) {
+	var applied chan struct{}
+	c.with(func(ba *conn.Batch) {
+		switch {
+		case c.phase == phaseFresh:
+			c.phase, c.ended = phaseOver, true
+			c.finish(ba)
+		case c.phase == phaseOnline && !c.sess.Clean():
+			c.phase = phaseOver
+			applied = make(chan struct{})
+			c.proposeEnd(func() { close(applied) })
+		default:
+			c.dismiss(mqtt.UseAnotherServer, ba)
+		}
+	})
+	if applied == nil {
+		return
+	}
+	select {
+	case <-applied:
+	case <-ctx.Done():
+	}
+	c.with(func(ba *conn.Batch) {
+		c.sayDisconnect(mqtt.UseAnotherServer, ba)
+		c.finish(ba)
+	})
 }
 
 // quiet tells whether nothing is under way any more, either way.

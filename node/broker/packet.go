@@ -175,14 +175,20 @@ func (c *client) dismiss(code mqtt.ReasonCode, ba *conn.Batch) {
 		}
 		return
 	}
-	if c.version == mqtt.V5 {
-		d := &mqtt.Disconnect{Code: code}
-		if code == mqtt.UseAnotherServer || code == mqtt.ServerMoved {
-			d.ServerReference = c.b.cfg.ServerReference
-		}
-		c.say(ba, func(dst []byte) []byte { return d.Append(dst, c.version) })
-	}
+	c.sayDisconnect(code, ba)
 	c.leave(ba)
+}
+
+// sayDisconnect says DISCONNECT to those who know it from a broker. Caller holds the lock.
+func (c *client) sayDisconnect(code mqtt.ReasonCode, ba *conn.Batch) {
+	if c.version != mqtt.V5 {
+		return
+	}
+	d := &mqtt.Disconnect{Code: code}
+	if code == mqtt.UseAnotherServer || code == mqtt.ServerMoved {
+		d.ServerReference = c.b.cfg.ServerReference
+	}
+	c.say(ba, func(dst []byte) []byte { return d.Append(dst, c.version) })
 }
 
 // leave ends the connection in order: the log hears how far it came. Caller holds the lock.

@@ -88,8 +88,13 @@ func (c *client) proposeRelease(id uint16, slot uint64) {
 
 // proposeDisconnect ends the connection in the log, once. A superseded connection's settles the fate
 // of its will. Caller holds the lock.
-func (c *client) proposeDisconnect() {
+func (c *client) proposeDisconnect() { c.proposeEnd(func() {}) }
+
+// proposeEnd is proposeDisconnect; done runs once, when this node has applied it or gives up, and at
+// once where it was proposed before. It must not block. Caller holds the lock.
+func (c *client) proposeEnd(done func()) {
 	if c.ended {
+		done()
 		return
 	}
 	c.ended = true
@@ -101,7 +106,7 @@ func (c *client) proposeDisconnect() {
 		cmd.Progress, _ = c.progress()
 		cmd.Sent = s.Sent()
 	}
-	c.b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_Disconnect{Disconnect: cmd}}, func(fsm.Result, error) {})
+	c.b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_Disconnect{Disconnect: cmd}}, func(fsm.Result, error) { done() })
 	c.forget()
 }
 

@@ -11,10 +11,7 @@ import (
 // TestThreeNodes runs on one cluster, healed between its parts.
 func TestThreeNodes(t *testing.T) {
 	c := h.Start(t, 3, flags...)
-	for _, part := range []struct {
-		name string
-		test func(*testing.T, *h.Cluster)
-	}{
+	parts(t, c, []part{
 		{"order", testOrder},
 		{"barrier", testBarrier},
 		{"takeover", testTakeover},
@@ -27,10 +24,20 @@ func TestThreeNodes(t *testing.T) {
 		{"minority", testMinority},
 		{"retained", testRetained},
 		{"membership", testMembership},
-	} {
-		t.Run(part.name, func(t *testing.T) {
+	})
+}
+
+type part struct {
+	name string
+	test func(*testing.T, *h.Cluster)
+}
+
+// parts runs tests on one cluster, healed between them.
+func parts(t *testing.T, c *h.Cluster, list []part) {
+	for _, p := range list {
+		t.Run(p.name, func(t *testing.T) {
 			c.In(t)
-			part.test(t, c)
+			p.test(t, c)
 		})
 	}
 }

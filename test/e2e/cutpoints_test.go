@@ -96,22 +96,33 @@ func (x *exchange) drain() {
 }
 
 var cuts = []cut{
-	{name: "pub-PUBLISH", pub: true,
+	{
+		name: "pub-PUBLISH", pub: true,
 		before: func(x *exchange) { x.publish(false) },
-		after:  func(x *exchange) { x.publish(true); x.want(h.PUBREC); x.finish() }},
-	{name: "pub-PUBREC", pub: true,
+		after:  func(x *exchange) { x.publish(true); x.want(h.PUBREC); x.finish() },
+	},
+	{
+		name: "pub-PUBREC", pub: true,
 		before: func(x *exchange) { x.publish(false); x.want(h.PUBREC) },
-		after:  func(x *exchange) { x.finish() }},
-	{name: "pub-PUBREC-lost", pub: true,
+		after:  func(x *exchange) { x.finish() },
+	},
+	{
+		name: "pub-PUBREC-lost", pub: true,
 		before: func(x *exchange) { x.publish(false); x.want(h.PUBREC) },
-		after:  func(x *exchange) { x.publish(true); x.want(h.PUBREC); x.finish() }},
-	{name: "pub-PUBREL", pub: true,
+		after:  func(x *exchange) { x.publish(true); x.want(h.PUBREC); x.finish() },
+	},
+	{
+		name: "pub-PUBREL", pub: true,
 		before: func(x *exchange) { x.publish(false); x.want(h.PUBREC); x.ack(h.PUBREL) },
-		after:  func(x *exchange) { x.finish() }},
-	{name: "pub-PUBCOMP", pub: true,
+		after:  func(x *exchange) { x.finish() },
+	},
+	{
+		name: "pub-PUBCOMP", pub: true,
 		before: func(x *exchange) { x.publish(false); x.want(h.PUBREC); x.ack(h.PUBREL); x.want(h.PUBCOMP) },
-		after:  func(x *exchange) { x.finish() }},
-	{name: "sub-PUBLISH",
+		after:  func(x *exchange) { x.finish() },
+	},
+	{
+		name:   "sub-PUBLISH",
 		before: func(x *exchange) { x.first() },
 		after: func(x *exchange) {
 			if p := x.want(h.PUBLISH); !p.Dup {
@@ -119,21 +130,28 @@ var cuts = []cut{
 			}
 			x.ack(h.PUBREC)
 			x.drain()
-		}},
-	{name: "sub-PUBREC",
+		},
+	},
+	{
+		name:   "sub-PUBREC",
 		before: func(x *exchange) { x.first(); x.ack(h.PUBREC) },
-		after:  func(x *exchange) { x.drain() }}, // PUBREL, or PUBLISH with DUP if the PUBREC was not read
-	{name: "sub-PUBREL",
+		after:  func(x *exchange) { x.drain() },
+	}, // PUBREL, or PUBLISH with DUP if the PUBREC was not read
+	{
+		name:   "sub-PUBREL",
 		before: func(x *exchange) { x.first(); x.ack(h.PUBREC); x.want(h.PUBREL) },
 		after: func(x *exchange) {
 			x.want(h.PUBREL) // never the PUBLISH: to the client that would be a new message
 			x.known = false
 			x.ack(h.PUBCOMP)
 			x.drain()
-		}},
-	{name: "sub-PUBCOMP",
+		},
+	},
+	{
+		name:   "sub-PUBCOMP",
 		before: func(x *exchange) { x.first(); x.ack(h.PUBREC); x.want(h.PUBREL); x.known = false; x.ack(h.PUBCOMP) },
-		after:  func(x *exchange) { x.drain() }}, // a PUBREL may come again, the PUBLISH may not
+		after:  func(x *exchange) { x.drain() },
+	}, // a PUBREL may come again, the PUBLISH may not
 }
 
 // Exchanges are left at every step, on every version; their node dies; they go on elsewhere with

@@ -90,7 +90,7 @@ func (c *Client) read() {
 	defer close(c.readOK)
 	r := bufio.NewReader(c.conn)
 	for {
-		p, err := c.readPacket(r)
+		p, err := ReadPacket(r, c.Version)
 		c.mu.Lock()
 		if err != nil {
 			c.err = err
@@ -108,7 +108,9 @@ func (c *Client) read() {
 	}
 }
 
-func (c *Client) readPacket(r *bufio.Reader) (Packet, error) {
+// ReadPacket reads one packet that a broker sent. An error that is not the connection's own says
+// that the packet is malformed.
+func ReadPacket(r *bufio.Reader, version byte) (Packet, error) {
 	first, err := r.ReadByte()
 	if err != nil {
 		return Packet{}, err
@@ -118,13 +120,13 @@ func (c *Client) readPacket(r *bufio.Reader) (Packet, error) {
 		return Packet{}, fmt.Errorf("a packet's length: %w", err)
 	}
 	if length > 1<<28 {
-		return Packet{}, fmt.Errorf("%w: %d bytes long", errPacket, length)
+		return Packet{}, fmt.Errorf("%w: %d bytes long", ErrMalformed, length)
 	}
 	body := make([]byte, length)
 	if _, err := io.ReadFull(r, body); err != nil {
 		return Packet{}, err
 	}
-	return decode(c.Version, first, body)
+	return decode(version, first, body)
 }
 
 // Send sends a packet.

@@ -105,7 +105,7 @@ func (c *Cluster) place() *Node {
 	c.placed++
 	id := fmt.Sprintf("node%d", c.placed)
 	n := &Node{
-		ID: id, MQTT: address(), HTTP: address(), Admin: address(), Peer: address(), Gossip: address(),
+		ID: id, MQTT: address(), WS: address(), HTTP: address(), Admin: address(), Peer: address(), Gossip: address(),
 		Data: filepath.Join(c.dir, id), Log: filepath.Join(c.dir, id+".log"),
 		t: c.t, c: c, flags: c.flags,
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +22,7 @@ import (
 type Node struct {
 	ID     string
 	MQTT   string // HOST:PORT, like the others
+	WS     string
 	HTTP   string
 	Admin  string
 	Peer   string
@@ -49,6 +52,9 @@ func (n *Node) Running() bool {
 	}
 }
 
+// Configure adds flags to those that the node is started with from now on.
+func (n *Node) Configure(flags ...string) { n.flags = append(slices.Clone(n.flags), flags...) }
+
 // Start launches the process and returns at once.
 func (n *Node) Start() {
 	n.t.Helper()
@@ -61,7 +67,7 @@ func (n *Node) Start() {
 	}
 	defer func() { _ = log.Close() }()
 	args := []string{
-		"run", "--node-id", n.ID, "--data", n.Data, "--listen", "tcp://" + n.MQTT,
+		"run", "--node-id", n.ID, "--data", n.Data, "--listen", "tcp://" + n.MQTT, "--listen", "ws://" + n.WS,
 		"--http", n.HTTP, "--admin", n.Admin, "--peer", n.Peer, "--gossip", n.Gossip,
 		"--bootstrap-expect", fmt.Sprint(n.c.expect),
 	}
@@ -155,10 +161,16 @@ func (n *Node) Wipe() {
 
 // Ready is the status of /readyz, 0 when nobody answers.
 func (n *Node) Ready() int {
+	status, _ := n.Readiness()
+	return status
+}
+
+// Readiness is what /readyz answers: its status, 0 when nobody answers, and the reason.
+func (n *Node) Readiness() (status int, reason string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	status, _, _ := n.get(ctx, "/readyz")
-	return status
+	status, reason, _ = n.get(ctx, "/readyz")
+	return status, strings.TrimSpace(reason)
 }
 
 // Metrics is what /metrics says.
@@ -169,6 +181,24 @@ func (n *Node) Metrics() string {
 		n.t.Fatalf("metrics of %s: %v", n.ID, err)
 	}
 	return body
+}
+
+// Metric is the value of one line of /metrics, NAME or NAME{label="value"}.
+func (n *Node) Metric(name string) float64 {
+	n.t.Helper()
+	for line := range strings.Lines(n.Metrics()) {
+		value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" ")
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			n.t.Fatalf("metric %s of %s: %v", name, n.ID, err)
+		}
+		return v
+	}
+	n.t.Fatalf("%s has no metric %s", n.ID, name)
+	return 0
 }
 
 func (n *Node) get(ctx context.Context, path string) (int, string, error) {

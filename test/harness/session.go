@@ -68,6 +68,33 @@ func (s *Session) Connect(n *Node) Packet {
 			s.t.Fatalf("%s can't connect to %s: %v %v", s.ID, n.ID, ack, err)
 		}
 	}
+	s.proceed(ack)
+	return ack
+}
+
+// Roam is Connect for a goroutine of a test's own: it takes the first of these nodes that lets it
+// in, trying them in turn for a while.
+func (s *Session) Roam(nodes ...*Node) (Packet, error) {
+	last := errors.New("no node to go to")
+	for deadline := time.Now().Add(2 * Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for _, n := range nodes {
+			client, ack, err := n.Connect(s.Version, s.ConnectPacket())
+			if err == nil && ack.Code == 0 {
+				s.Client = client
+				s.proceed(ack)
+				return ack, nil
+			}
+			if err == nil {
+				err = fmt.Errorf("%s", ack)
+			}
+			last = fmt.Errorf("connect to %s: %w", n.ID, err)
+		}
+	}
+	return Packet{}, fmt.Errorf("%s: %w", s.ID, last)
+}
+
+// proceed sends again, in order, what was not acknowledged.
+func (s *Session) proceed(ack Packet) {
 	if !ack.SessionPresent {
 		s.in = make(map[uint16]bool)
 		for i := range s.out {
@@ -77,7 +104,6 @@ func (s *Session) Connect(n *Node) Packet {
 	for i := range s.out {
 		_ = s.Send(s.again(&s.out[i])) // a broken connection shows when it is read
 	}
-	return ack
 }
 
 // Resume is Connect where the session must be there.

@@ -273,7 +273,8 @@ func appendProperties(b []byte, props []Property) []byte {
 	return append(appendLength(b, len(list)), list...)
 }
 
-var errPacket = errors.New("the broker sent a malformed packet")
+// ErrMalformed says that a packet breaks the rules of the wire format.
+var ErrMalformed = errors.New("the broker sent a malformed packet")
 
 // decode reads a packet that a broker sent.
 func decode(version, first byte, body []byte) (Packet, error) {
@@ -324,7 +325,7 @@ func decode(version, first byte, body []byte) (Packet, error) {
 		r.bad = true
 	}
 	if r.bad || len(r.b) > 0 || flags != 0 {
-		return p, fmt.Errorf("%w: %#02x %x", errPacket, first, body)
+		return p, fmt.Errorf("%w: %#02x %x", ErrMalformed, first, body)
 	}
 	return p, nil
 }

@@ -1,0 +1,16 @@
+package e2e
+
+import (
+	"testing"
+
+	h "github.com/skein-mqtt/skein/test/harness"
+)
+
+// TestClusterInOperation runs on one cluster, healed between its parts.
+func TestClusterInOperation(t *testing.T) {
+	c := h.Start(t, 3, flags...)
+	parts(t, c, []part{
+		{"rolling restart", testRolling},
+		{"fourth node", testFourth},
+	})
+}
