@@ -81,6 +81,15 @@ func (w *world) Retained(_, after string, fn func(*adminpb.Retained) bool) {
 	}
 }
 
+func (w *world) Session(id string) (*adminpb.Session, bool) {
+	for _, s := range w.sessions {
+		if s.Id == id {
+			return proto.CloneOf(s), true
+		}
+	}
+	return nil, false
+}
+
 func (w *world) Hash() (uint64, []byte) { return 7, []byte("digest") }
 
 func (n *node) Nodes() []*adminpb.Node {
@@ -124,6 +133,37 @@ func (n *node) Transfer(context.Context, string) (string, error) {
 
 // local hides the world's methods of the same names.
 type local struct{ n *node }
+
+func (l local) Losses(client string) map[string]uint64 {
+	if client == "lossy" {
+		return map[string]uint64{"expired": 1, l.n.id: 2}
+	}
+	return nil
+}
+
+func (l local) Road(req *adminpb.ExplainRequest) (string, string) {
+	return "link", "asked for " + req.Topic
+}
+
+func (l local) MayReceive(client, _ string) bool { return client != "denied" }
+
+func (l local) Disconnect(client string) bool {
+	return slices.ContainsFunc(l.n.clients, func(c *adminpb.Client) bool { return c.Id == client })
+}
+
+func (l local) DeleteSession(_ context.Context, client string) error {
+	if _, ok := l.n.Session(client); !ok {
+		return fmt.Errorf("%w: %s", ErrUnknownClient, client)
+	}
+	return nil
+}
+
+func (l local) Publish(_ context.Context, req *adminpb.PublishRequest) (bool, error) {
+	l.n.world.mu.Lock()
+	defer l.n.world.mu.Unlock()
+	l.n.removed = append(l.n.removed, fmt.Sprintf("%s retain=%v %q", req.Topic, req.Retain, req.Payload))
+	return true, nil
+}
 
 func (l local) Node(row *adminpb.Node) {
 	row.State, row.Clients, row.Applied = "ready", uint64(len(l.n.clients)), 42

@@ -28,6 +28,8 @@ type State interface {
 	// Retained are the retained messages that match filter ("" is every topic), with whole
 	// payloads that the caller must not write to.
 	Retained(filter, after string, fn func(*adminpb.Retained) bool)
+	// Session is the persistent session of that client id.
+	Session(id string) (*adminpb.Session, bool)
 	// Hash is the digest of the state at an applied index.
 	Hash() (applied uint64, digest []byte)
 }
@@ -40,6 +42,17 @@ type Local interface {
 	Clients(fn func(*adminpb.Client) bool)
 	// Subscriptions are those of the clean clients connected here, in any order.
 	Subscriptions(fn func(*adminpb.Subscription) bool)
+	// Losses are the messages that this node has dropped for a client, by reason.
+	Losses(client string) map[string]uint64
+	// Road is how a publish would go from here, and why.
+	Road(req *adminpb.ExplainRequest) (road, reason string)
+	// MayReceive tells whether this node's access list lets a client have messages of a topic.
+	MayReceive(client, topic string) bool
+	// Disconnect closes a client's connection; false: it is not connected here.
+	Disconnect(client string) bool
+	// DeleteSession and Publish return when the log has what was ordered.
+	DeleteSession(ctx context.Context, client string) error
+	Publish(ctx context.Context, req *adminpb.PublishRequest) (matched bool, err error)
 	// StartDrain begins a drain and returns; while one is under way it only says so (nil).
 	StartDrain(rate int, timeout time.Duration) error
 	// DrainStatus tells how far it is; Done is set once it has ended, with the error that ended it.

@@ -224,6 +224,11 @@ func (s *Server) ListSubscriptions(ctx context.Context, req *adminpb.ListSubscri
 	if n := len(res.Subscriptions); res.NextToken == "" && more && n > 0 {
 		res.NextToken = subscriptionKey(res.Subscriptions[n-1])
 	}
+	for _, sub := range res.Subscriptions {
+		if one, ok := s.state.Session(sub.Client); sub.Persistent && ok {
+			sub.Node = one.Node
+		}
+	}
 	return res, nil
 }
 

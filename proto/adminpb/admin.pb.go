@@ -708,6 +708,7 @@ type Session struct {
 	Address       string                 `protobuf:"bytes,14,opt,name=address,proto3" json:"address,omitempty"` // of the last connection
 	Protocol      uint32                 `protobuf:"varint,15,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	Dropped       map[string]uint64      `protobuf:"bytes,16,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by reason
+	QueueQos0     bool                   `protobuf:"varint,17,opt,name=queue_qos0,json=queueQos0,proto3" json:"queue_qos0,omitempty"`                                                      // QoS 0 is queued for it while it is offline
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -852,6 +853,13 @@ func (x *Session) GetDropped() map[string]uint64 {
 		return x.Dropped
 	}
 	return nil
+}
+
+func (x *Session) GetQueueQos0() bool {
+	if x != nil {
+		return x.QueueQos0
+	}
+	return false
 }
 
 type ListSessionsRequest struct {
@@ -1918,6 +1926,706 @@ func (x *StateHashResponse) GetHash() []byte {
 	return nil
 }
 
+type DescribeClientRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeClientRequest) Reset() {
+	*x = DescribeClientRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeClientRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeClientRequest) ProtoMessage() {}
+
+func (x *DescribeClientRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeClientRequest.ProtoReflect.Descriptor instead.
+func (*DescribeClientRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DescribeClientRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DescribeClientResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Client        *Client                `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`   // absent: not connected
+	Session       *Session               `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // absent: no stored session
+	Subscriptions []*Subscription        `protobuf:"bytes,3,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	Dropped       map[string]uint64      `protobuf:"bytes,4,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by reason, as far as the nodes that run remember
+	Missing       []*Missing             `protobuf:"bytes,5,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeClientResponse) Reset() {
+	*x = DescribeClientResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeClientResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeClientResponse) ProtoMessage() {}
+
+func (x *DescribeClientResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeClientResponse.ProtoReflect.Descriptor instead.
+func (*DescribeClientResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DescribeClientResponse) GetClient() *Client {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+func (x *DescribeClientResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *DescribeClientResponse) GetSubscriptions() []*Subscription {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *DescribeClientResponse) GetDropped() map[string]uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *DescribeClientResponse) GetMissing() []*Missing {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Qos           uint32                 `protobuf:"varint,2,opt,name=qos,proto3" json:"qos,omitempty"`
+	Retain        bool                   `protobuf:"varint,3,opt,name=retain,proto3" json:"retain,omitempty"`
+	Publisher     string                 `protobuf:"bytes,4,opt,name=publisher,proto3" json:"publisher,omitempty"` // client id; for No Local and for the road
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ExplainRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetQos() uint32 {
+	if x != nil {
+		return x.Qos
+	}
+	return 0
+}
+
+func (x *ExplainRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
+func (x *ExplainRequest) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+type Explained struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  *Subscription          `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Qos           uint32                 `protobuf:"varint,2,opt,name=qos,proto3" json:"qos,omitempty"`             // at which it would be delivered
+	Outcome       string                 `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`      // for people
+	Delivered     bool                   `protobuf:"varint,4,opt,name=delivered,proto3" json:"delivered,omitempty"` // now, or later from a queue
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explained) Reset() {
+	*x = Explained{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explained) ProtoMessage() {}
+
+func (x *Explained) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explained.ProtoReflect.Descriptor instead.
+func (*Explained) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Explained) GetSubscription() *Subscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+func (x *Explained) GetQos() uint32 {
+	if x != nil {
+		return x.Qos
+	}
+	return 0
+}
+
+func (x *Explained) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Explained) GetDelivered() bool {
+	if x != nil {
+		return x.Delivered
+	}
+	return false
+}
+
+type ExplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Road          string                 `protobuf:"bytes,1,opt,name=road,proto3" json:"road,omitempty"`     // log or link
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // why that one
+	Subscriptions []*Explained           `protobuf:"bytes,3,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	Missing       []*Missing             `protobuf:"bytes,4,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ExplainResponse) GetRoad() string {
+	if x != nil {
+		return x.Road
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetSubscriptions() []*Explained {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetMissing() []*Missing {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+type DisconnectClientRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Local         bool                   `protobuf:"varint,2,opt,name=local,proto3" json:"local,omitempty"` // only on the node that is asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectClientRequest) Reset() {
+	*x = DisconnectClientRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectClientRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectClientRequest) ProtoMessage() {}
+
+func (x *DisconnectClientRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectClientRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectClientRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *DisconnectClientRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DisconnectClientRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+type DisconnectClientResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // that held the connection
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectClientResponse) Reset() {
+	*x = DisconnectClientResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectClientResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectClientResponse) ProtoMessage() {}
+
+func (x *DisconnectClientResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectClientResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectClientResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *DisconnectClientResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type DeleteSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSessionRequest) Reset() {
+	*x = DeleteSessionRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSessionRequest) ProtoMessage() {}
+
+func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *DeleteSessionRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DeleteSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSessionResponse) Reset() {
+	*x = DeleteSessionResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSessionResponse) ProtoMessage() {}
+
+func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{35}
+}
+
+type DeleteRetainedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRetainedRequest) Reset() {
+	*x = DeleteRetainedRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRetainedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRetainedRequest) ProtoMessage() {}
+
+func (x *DeleteRetainedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRetainedRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRetainedRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *DeleteRetainedRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+type DeleteRetainedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deleted       uint64                 `protobuf:"varint,1,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRetainedResponse) Reset() {
+	*x = DeleteRetainedResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRetainedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRetainedResponse) ProtoMessage() {}
+
+func (x *DeleteRetainedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRetainedResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRetainedResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *DeleteRetainedResponse) GetDeleted() uint64 {
+	if x != nil {
+		return x.Deleted
+	}
+	return 0
+}
+
+type PublishRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Payload       []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Qos           uint32                 `protobuf:"varint,3,opt,name=qos,proto3" json:"qos,omitempty"`
+	Retain        bool                   `protobuf:"varint,4,opt,name=retain,proto3" json:"retain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishRequest) Reset() {
+	*x = PublishRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishRequest) ProtoMessage() {}
+
+func (x *PublishRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
+func (*PublishRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PublishRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *PublishRequest) GetQos() uint32 {
+	if x != nil {
+		return x.Qos
+	}
+	return 0
+}
+
+func (x *PublishRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
+type PublishResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Matched       bool                   `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"` // somebody subscribes to the topic
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResponse) Reset() {
+	*x = PublishResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResponse) ProtoMessage() {}
+
+func (x *PublishResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
+func (*PublishResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *PublishResponse) GetMatched() bool {
+	if x != nil {
+		return x.Matched
+	}
+	return false
+}
+
 var File_proto_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_proto_adminpb_admin_proto_rawDesc = "" +
@@ -1987,7 +2695,7 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\aclients\x18\x01 \x03(\v2\x16.skein.admin.v1.ClientR\aclients\x121\n" +
 	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\x03 \x01(\tR\tnextToken\"\x89\x04\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"\xa8\x04\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +
@@ -2005,7 +2713,9 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\busername\x18\r \x01(\tR\busername\x12\x18\n" +
 	"\aaddress\x18\x0e \x01(\tR\aaddress\x12\x1a\n" +
 	"\bprotocol\x18\x0f \x01(\rR\bprotocol\x12>\n" +
-	"\adropped\x18\x10 \x03(\v2$.skein.admin.v1.Session.DroppedEntryR\adropped\x1a:\n" +
+	"\adropped\x18\x10 \x03(\v2$.skein.admin.v1.Session.DroppedEntryR\adropped\x12\x1d\n" +
+	"\n" +
+	"queue_qos0\x18\x11 \x01(\bR\tqueueQos0\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"S\n" +
@@ -2084,7 +2794,52 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x10StateHashRequest\"A\n" +
 	"\x11StateHashResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x04R\aapplied\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash2\xf5\x06\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"'\n" +
+	"\x15DescribeClientRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xfd\x02\n" +
+	"\x16DescribeClientResponse\x12.\n" +
+	"\x06client\x18\x01 \x01(\v2\x16.skein.admin.v1.ClientR\x06client\x121\n" +
+	"\asession\x18\x02 \x01(\v2\x17.skein.admin.v1.SessionR\asession\x12B\n" +
+	"\rsubscriptions\x18\x03 \x03(\v2\x1c.skein.admin.v1.SubscriptionR\rsubscriptions\x12M\n" +
+	"\adropped\x18\x04 \x03(\v23.skein.admin.v1.DescribeClientResponse.DroppedEntryR\adropped\x121\n" +
+	"\amissing\x18\x05 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\x1a:\n" +
+	"\fDroppedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"n\n" +
+	"\x0eExplainRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x10\n" +
+	"\x03qos\x18\x02 \x01(\rR\x03qos\x12\x16\n" +
+	"\x06retain\x18\x03 \x01(\bR\x06retain\x12\x1c\n" +
+	"\tpublisher\x18\x04 \x01(\tR\tpublisher\"\x97\x01\n" +
+	"\tExplained\x12@\n" +
+	"\fsubscription\x18\x01 \x01(\v2\x1c.skein.admin.v1.SubscriptionR\fsubscription\x12\x10\n" +
+	"\x03qos\x18\x02 \x01(\rR\x03qos\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x1c\n" +
+	"\tdelivered\x18\x04 \x01(\bR\tdelivered\"\xb1\x01\n" +
+	"\x0fExplainResponse\x12\x12\n" +
+	"\x04road\x18\x01 \x01(\tR\x04road\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12?\n" +
+	"\rsubscriptions\x18\x03 \x03(\v2\x19.skein.admin.v1.ExplainedR\rsubscriptions\x121\n" +
+	"\amissing\x18\x04 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\"?\n" +
+	"\x17DisconnectClientRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05local\x18\x02 \x01(\bR\x05local\".\n" +
+	"\x18DisconnectClientResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"&\n" +
+	"\x14DeleteSessionRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x17\n" +
+	"\x15DeleteSessionResponse\"/\n" +
+	"\x15DeleteRetainedRequest\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\"2\n" +
+	"\x16DeleteRetainedResponse\x12\x18\n" +
+	"\adeleted\x18\x01 \x01(\x04R\adeleted\"j\n" +
+	"\x0ePublishRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12\x10\n" +
+	"\x03qos\x18\x03 \x01(\rR\x03qos\x12\x16\n" +
+	"\x06retain\x18\x04 \x01(\bR\x06retain\"+\n" +
+	"\x0fPublishResponse\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\bR\amatched2\x94\v\n" +
 	"\x05Admin\x12P\n" +
 	"\tListNodes\x12 .skein.admin.v1.ListNodesRequest\x1a!.skein.admin.v1.ListNodesResponse\x12V\n" +
 	"\vListClients\x12\".skein.admin.v1.ListClientsRequest\x1a#.skein.admin.v1.ListClientsResponse\x12Y\n" +
@@ -2094,7 +2849,13 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\tDrainNode\x12 .skein.admin.v1.DrainNodeRequest\x1a\x1d.skein.admin.v1.DrainProgress0\x01\x12S\n" +
 	"\n" +
 	"RemoveNode\x12!.skein.admin.v1.RemoveNodeRequest\x1a\".skein.admin.v1.RemoveNodeResponse\x12_\n" +
-	"\x0eTransferLeader\x12%.skein.admin.v1.TransferLeaderRequest\x1a&.skein.admin.v1.TransferLeaderResponse\x12J\n" +
+	"\x0eTransferLeader\x12%.skein.admin.v1.TransferLeaderRequest\x1a&.skein.admin.v1.TransferLeaderResponse\x12_\n" +
+	"\x0eDescribeClient\x12%.skein.admin.v1.DescribeClientRequest\x1a&.skein.admin.v1.DescribeClientResponse\x12J\n" +
+	"\aExplain\x12\x1e.skein.admin.v1.ExplainRequest\x1a\x1f.skein.admin.v1.ExplainResponse\x12e\n" +
+	"\x10DisconnectClient\x12'.skein.admin.v1.DisconnectClientRequest\x1a(.skein.admin.v1.DisconnectClientResponse\x12\\\n" +
+	"\rDeleteSession\x12$.skein.admin.v1.DeleteSessionRequest\x1a%.skein.admin.v1.DeleteSessionResponse\x12_\n" +
+	"\x0eDeleteRetained\x12%.skein.admin.v1.DeleteRetainedRequest\x1a&.skein.admin.v1.DeleteRetainedResponse\x12J\n" +
+	"\aPublish\x12\x1e.skein.admin.v1.PublishRequest\x1a\x1f.skein.admin.v1.PublishResponse\x12J\n" +
 	"\aVersion\x12\x1e.skein.admin.v1.VersionRequest\x1a\x1f.skein.admin.v1.VersionResponse\x12P\n" +
 	"\tStateHash\x12 .skein.admin.v1.StateHashRequest\x1a!.skein.admin.v1.StateHashResponseB+Z)github.com/skein-mqtt/skein/proto/adminpbb\x06proto3"
 
@@ -2110,7 +2871,7 @@ func file_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*Page)(nil),                      // 0: skein.admin.v1.Page
 	(*Missing)(nil),                   // 1: skein.admin.v1.Missing
@@ -2139,18 +2900,32 @@ var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*VersionResponse)(nil),           // 24: skein.admin.v1.VersionResponse
 	(*StateHashRequest)(nil),          // 25: skein.admin.v1.StateHashRequest
 	(*StateHashResponse)(nil),         // 26: skein.admin.v1.StateHashResponse
-	nil,                               // 27: skein.admin.v1.Client.DroppedEntry
-	nil,                               // 28: skein.admin.v1.Session.DroppedEntry
+	(*DescribeClientRequest)(nil),     // 27: skein.admin.v1.DescribeClientRequest
+	(*DescribeClientResponse)(nil),    // 28: skein.admin.v1.DescribeClientResponse
+	(*ExplainRequest)(nil),            // 29: skein.admin.v1.ExplainRequest
+	(*Explained)(nil),                 // 30: skein.admin.v1.Explained
+	(*ExplainResponse)(nil),           // 31: skein.admin.v1.ExplainResponse
+	(*DisconnectClientRequest)(nil),   // 32: skein.admin.v1.DisconnectClientRequest
+	(*DisconnectClientResponse)(nil),  // 33: skein.admin.v1.DisconnectClientResponse
+	(*DeleteSessionRequest)(nil),      // 34: skein.admin.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil),     // 35: skein.admin.v1.DeleteSessionResponse
+	(*DeleteRetainedRequest)(nil),     // 36: skein.admin.v1.DeleteRetainedRequest
+	(*DeleteRetainedResponse)(nil),    // 37: skein.admin.v1.DeleteRetainedResponse
+	(*PublishRequest)(nil),            // 38: skein.admin.v1.PublishRequest
+	(*PublishResponse)(nil),           // 39: skein.admin.v1.PublishResponse
+	nil,                               // 40: skein.admin.v1.Client.DroppedEntry
+	nil,                               // 41: skein.admin.v1.Session.DroppedEntry
+	nil,                               // 42: skein.admin.v1.DescribeClientResponse.DroppedEntry
 }
 var file_proto_adminpb_admin_proto_depIdxs = []int32{
 	0,  // 0: skein.admin.v1.ListNodesRequest.page:type_name -> skein.admin.v1.Page
 	2,  // 1: skein.admin.v1.ListNodesResponse.nodes:type_name -> skein.admin.v1.Node
 	1,  // 2: skein.admin.v1.ListNodesResponse.missing:type_name -> skein.admin.v1.Missing
-	27, // 3: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
+	40, // 3: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
 	0,  // 4: skein.admin.v1.ListClientsRequest.page:type_name -> skein.admin.v1.Page
 	5,  // 5: skein.admin.v1.ListClientsResponse.clients:type_name -> skein.admin.v1.Client
 	1,  // 6: skein.admin.v1.ListClientsResponse.missing:type_name -> skein.admin.v1.Missing
-	28, // 7: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
+	41, // 7: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
 	0,  // 8: skein.admin.v1.ListSessionsRequest.page:type_name -> skein.admin.v1.Page
 	8,  // 9: skein.admin.v1.ListSessionsResponse.sessions:type_name -> skein.admin.v1.Session
 	1,  // 10: skein.admin.v1.ListSessionsResponse.missing:type_name -> skein.admin.v1.Missing
@@ -2159,31 +2934,51 @@ var file_proto_adminpb_admin_proto_depIdxs = []int32{
 	1,  // 13: skein.admin.v1.ListSubscriptionsResponse.missing:type_name -> skein.admin.v1.Missing
 	0,  // 14: skein.admin.v1.ListRetainedRequest.page:type_name -> skein.admin.v1.Page
 	14, // 15: skein.admin.v1.ListRetainedResponse.retained:type_name -> skein.admin.v1.Retained
-	3,  // 16: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
-	6,  // 17: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
-	9,  // 18: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
-	12, // 19: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
-	15, // 20: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
-	17, // 21: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
-	19, // 22: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
-	21, // 23: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
-	23, // 24: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
-	25, // 25: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
-	4,  // 26: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
-	7,  // 27: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
-	10, // 28: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
-	13, // 29: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
-	16, // 30: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
-	18, // 31: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
-	20, // 32: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
-	22, // 33: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
-	24, // 34: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
-	26, // 35: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
-	26, // [26:36] is the sub-list for method output_type
-	16, // [16:26] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 16: skein.admin.v1.DescribeClientResponse.client:type_name -> skein.admin.v1.Client
+	8,  // 17: skein.admin.v1.DescribeClientResponse.session:type_name -> skein.admin.v1.Session
+	11, // 18: skein.admin.v1.DescribeClientResponse.subscriptions:type_name -> skein.admin.v1.Subscription
+	42, // 19: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
+	1,  // 20: skein.admin.v1.DescribeClientResponse.missing:type_name -> skein.admin.v1.Missing
+	11, // 21: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
+	30, // 22: skein.admin.v1.ExplainResponse.subscriptions:type_name -> skein.admin.v1.Explained
+	1,  // 23: skein.admin.v1.ExplainResponse.missing:type_name -> skein.admin.v1.Missing
+	3,  // 24: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
+	6,  // 25: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
+	9,  // 26: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
+	12, // 27: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
+	15, // 28: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
+	17, // 29: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
+	19, // 30: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
+	21, // 31: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
+	27, // 32: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
+	29, // 33: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
+	32, // 34: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
+	34, // 35: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
+	36, // 36: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
+	38, // 37: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
+	23, // 38: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
+	25, // 39: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
+	4,  // 40: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
+	7,  // 41: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
+	10, // 42: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
+	13, // 43: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
+	16, // 44: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
+	18, // 45: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
+	20, // 46: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
+	22, // 47: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
+	28, // 48: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
+	31, // 49: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
+	33, // 50: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
+	35, // 51: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
+	37, // 52: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
+	39, // 53: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
+	24, // 54: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
+	26, // 55: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
+	40, // [40:56] is the sub-list for method output_type
+	24, // [24:40] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_proto_adminpb_admin_proto_init() }
@@ -2197,7 +2992,7 @@ func file_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_adminpb_admin_proto_rawDesc), len(file_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,12 @@ const (
 	Admin_DrainNode_FullMethodName         = "/skein.admin.v1.Admin/DrainNode"
 	Admin_RemoveNode_FullMethodName        = "/skein.admin.v1.Admin/RemoveNode"
 	Admin_TransferLeader_FullMethodName    = "/skein.admin.v1.Admin/TransferLeader"
+	Admin_DescribeClient_FullMethodName    = "/skein.admin.v1.Admin/DescribeClient"
+	Admin_Explain_FullMethodName           = "/skein.admin.v1.Admin/Explain"
+	Admin_DisconnectClient_FullMethodName  = "/skein.admin.v1.Admin/DisconnectClient"
+	Admin_DeleteSession_FullMethodName     = "/skein.admin.v1.Admin/DeleteSession"
+	Admin_DeleteRetained_FullMethodName    = "/skein.admin.v1.Admin/DeleteRetained"
+	Admin_Publish_FullMethodName           = "/skein.admin.v1.Admin/Publish"
 	Admin_Version_FullMethodName           = "/skein.admin.v1.Admin/Version"
 	Admin_StateHash_FullMethodName         = "/skein.admin.v1.Admin/StateHash"
 )
@@ -56,6 +62,19 @@ type AdminClient interface {
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
 	// TransferLeader hands leadership of the log to another voter.
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
+	// DescribeClient tells all that is known of one client id. NOT_FOUND: nothing is.
+	DescribeClient(ctx context.Context, in *DescribeClientRequest, opts ...grpc.CallOption) (*DescribeClientResponse, error)
+	// Explain tells what would become of a publish to a topic, subscriber by subscriber. Nothing is sent.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	// DisconnectClient closes a client's connection, wherever it is; its session stays. NOT_FOUND: it
+	// is not connected.
+	DisconnectClient(ctx context.Context, in *DisconnectClientRequest, opts ...grpc.CallOption) (*DisconnectClientResponse, error)
+	// DeleteSession ends a session with its queue and subscriptions, and closes its connection.
+	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error)
+	// DeleteRetained removes the retained messages whose topics match a filter.
+	DeleteRetained(ctx context.Context, in *DeleteRetainedRequest, opts ...grpc.CallOption) (*DeleteRetainedResponse, error)
+	// Publish publishes a message as the operator, through the log; answered when it is committed.
+	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
 	// Version tells what the node that was asked runs.
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
 	// StateHash is a digest of the node's replicated state: equal on all nodes at the same index.
@@ -159,6 +178,66 @@ func (c *adminClient) TransferLeader(ctx context.Context, in *TransferLeaderRequ
 	return out, nil
 }
 
+func (c *adminClient) DescribeClient(ctx context.Context, in *DescribeClientRequest, opts ...grpc.CallOption) (*DescribeClientResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeClientResponse)
+	err := c.cc.Invoke(ctx, Admin_DescribeClient_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, Admin_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) DisconnectClient(ctx context.Context, in *DisconnectClientRequest, opts ...grpc.CallOption) (*DisconnectClientResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisconnectClientResponse)
+	err := c.cc.Invoke(ctx, Admin_DisconnectClient_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSessionResponse)
+	err := c.cc.Invoke(ctx, Admin_DeleteSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) DeleteRetained(ctx context.Context, in *DeleteRetainedRequest, opts ...grpc.CallOption) (*DeleteRetainedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteRetainedResponse)
+	err := c.cc.Invoke(ctx, Admin_DeleteRetained_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishResponse)
+	err := c.cc.Invoke(ctx, Admin_Publish_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VersionResponse)
@@ -201,6 +280,19 @@ type AdminServer interface {
 	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
 	// TransferLeader hands leadership of the log to another voter.
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
+	// DescribeClient tells all that is known of one client id. NOT_FOUND: nothing is.
+	DescribeClient(context.Context, *DescribeClientRequest) (*DescribeClientResponse, error)
+	// Explain tells what would become of a publish to a topic, subscriber by subscriber. Nothing is sent.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	// DisconnectClient closes a client's connection, wherever it is; its session stays. NOT_FOUND: it
+	// is not connected.
+	DisconnectClient(context.Context, *DisconnectClientRequest) (*DisconnectClientResponse, error)
+	// DeleteSession ends a session with its queue and subscriptions, and closes its connection.
+	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error)
+	// DeleteRetained removes the retained messages whose topics match a filter.
+	DeleteRetained(context.Context, *DeleteRetainedRequest) (*DeleteRetainedResponse, error)
+	// Publish publishes a message as the operator, through the log; answered when it is committed.
+	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
 	// Version tells what the node that was asked runs.
 	Version(context.Context, *VersionRequest) (*VersionResponse, error)
 	// StateHash is a digest of the node's replicated state: equal on all nodes at the same index.
@@ -238,6 +330,24 @@ func (UnimplementedAdminServer) RemoveNode(context.Context, *RemoveNodeRequest) 
 }
 func (UnimplementedAdminServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
+}
+func (UnimplementedAdminServer) DescribeClient(context.Context, *DescribeClientRequest) (*DescribeClientResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeClient not implemented")
+}
+func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedAdminServer) DisconnectClient(context.Context, *DisconnectClientRequest) (*DisconnectClientResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DisconnectClient not implemented")
+}
+func (UnimplementedAdminServer) DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSession not implemented")
+}
+func (UnimplementedAdminServer) DeleteRetained(context.Context, *DeleteRetainedRequest) (*DeleteRetainedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteRetained not implemented")
+}
+func (UnimplementedAdminServer) Publish(context.Context, *PublishRequest) (*PublishResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Publish not implemented")
 }
 func (UnimplementedAdminServer) Version(context.Context, *VersionRequest) (*VersionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
@@ -403,6 +513,114 @@ func _Admin_TransferLeader_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_DescribeClient_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeClientRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).DescribeClient(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_DescribeClient_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).DescribeClient(ctx, req.(*DescribeClientRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_DisconnectClient_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisconnectClientRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).DisconnectClient(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_DisconnectClient_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).DisconnectClient(ctx, req.(*DisconnectClientRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_DeleteSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).DeleteSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_DeleteSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).DeleteSession(ctx, req.(*DeleteSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_DeleteRetained_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteRetainedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).DeleteRetained(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_DeleteRetained_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).DeleteRetained(ctx, req.(*DeleteRetainedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Publish_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Publish(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Publish_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Publish(ctx, req.(*PublishRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Version_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VersionRequest)
 	if err := dec(in); err != nil {
@@ -473,6 +691,30 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TransferLeader",
 			Handler:    _Admin_TransferLeader_Handler,
+		},
+		{
+			MethodName: "DescribeClient",
+			Handler:    _Admin_DescribeClient_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _Admin_Explain_Handler,
+		},
+		{
+			MethodName: "DisconnectClient",
+			Handler:    _Admin_DisconnectClient_Handler,
+		},
+		{
+			MethodName: "DeleteSession",
+			Handler:    _Admin_DeleteSession_Handler,
+		},
+		{
+			MethodName: "DeleteRetained",
+			Handler:    _Admin_DeleteRetained_Handler,
+		},
+		{
+			MethodName: "Publish",
+			Handler:    _Admin_Publish_Handler,
 		},
 		{
 			MethodName: "Version",

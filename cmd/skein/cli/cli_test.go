@@ -129,6 +129,54 @@ func (fake) Version(context.Context, *adminpb.VersionRequest) (*adminpb.VersionR
 	return &adminpb.VersionResponse{Node: "node1", Version: "v1", Commit: "abc", Go: "go1"}, nil
 }
 
+func (fake) DescribeClient(_ context.Context, req *adminpb.DescribeClientRequest) (*adminpb.DescribeClientResponse, error) {
+	switch req.Id {
+	case "a":
+		return &adminpb.DescribeClientResponse{
+			Client: &adminpb.Client{
+				Id: "a", Node: "node1", Address: "192.0.2.1:4000", Username: "u", Protocol: 5, Keepalive: 60, Connected: ago(192 * time.Second),
+				Listener: "tcp://:1883", Inflight: 1, Queued: 7, MessagesIn: 5, MessagesOut: 6, BytesIn: 70, BytesOut: 80,
+			},
+			Session:       &adminpb.Session{Id: "a", Expiry: 3600, Queued: 8, QueuedBytes: 900, Cursor: 42, Last: 50, HasWill: true},
+			Subscriptions: []*adminpb.Subscription{{Client: "a", Filter: "x/#", Qos: 2, Persistent: true, Node: "node1"}},
+			Dropped:       map[string]uint64{"queue_full": 3, "expired": 1},
+			Missing:       []*adminpb.Missing{{Node: "node2", Reason: "no answer in time"}},
+		}, nil
+	case "z":
+		return &adminpb.DescribeClientResponse{Session: &adminpb.Session{Id: "z", Expiry: 90000, Expires: ago(-time.Hour)}}, nil
+	}
+	return nil, status.Error(codes.NotFound, "no client \""+req.Id+"\"")
+}
+
+func (fake) Explain(_ context.Context, req *adminpb.ExplainRequest) (*adminpb.ExplainResponse, error) {
+	if req.Topic == "quiet" {
+		return &adminpb.ExplainResponse{Road: "link", Reason: "why"}, nil
+	}
+	return &adminpb.ExplainResponse{
+		Road: "log", Reason: fmt.Sprintf("QoS %d, retain %v, from %q", req.Qos, req.Retain, req.Publisher),
+		Subscriptions: []*adminpb.Explained{
+			{Subscription: &adminpb.Subscription{Client: "a", Filter: "x/#"}, Qos: 1, Outcome: "delivered by node1", Delivered: true},
+			{Subscription: &adminpb.Subscription{Client: "b", Filter: "#"}, Outcome: "not delivered: No Local"},
+		},
+		Missing: []*adminpb.Missing{{Node: "node2", Reason: "no answer in time"}},
+	}, nil
+}
+
+func (fake) DisconnectClient(_ context.Context, req *adminpb.DisconnectClientRequest) (*adminpb.DisconnectClientResponse, error) {
+	if req.Id != "a" {
+		return nil, status.Error(codes.NotFound, "client is not connected")
+	}
+	return &adminpb.DisconnectClientResponse{Node: "node1"}, nil
+}
+
+func (fake) DeleteSession(context.Context, *adminpb.DeleteSessionRequest) (*adminpb.DeleteSessionResponse, error) {
+	return &adminpb.DeleteSessionResponse{}, nil
+}
+
+func (fake) DeleteRetained(context.Context, *adminpb.DeleteRetainedRequest) (*adminpb.DeleteRetainedResponse, error) {
+	return &adminpb.DeleteRetainedResponse{Deleted: 12}, nil
+}
+
 func serve(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

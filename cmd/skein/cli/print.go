@@ -22,23 +22,8 @@ var now = time.Now
 
 func (l *listing) print(w io.Writer, r resource, o getOptions) error {
 	switch o.format {
-	case "json":
-		var b bytes.Buffer
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		if err := e.Encode(l.document()); err != nil {
-			return err
-		}
-		_, err := w.Write(b.Bytes())
-		return err
-	case "yaml":
-		b, err := yaml.MarshalWithOptions(l.document().yaml(), yaml.IndentSequence(true))
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(b)
-		return err
+	case "json", "yaml":
+		return encode(w, l.document(), o.format)
 	case "name":
 		for _, m := range l.items {
 			if _, err := fmt.Fprintf(w, "%s/%s\n", r.singular, readable([]byte(r.id(m)), 1<<16)); err != nil {
@@ -48,6 +33,27 @@ func (l *listing) print(w io.Writer, r resource, o getOptions) error {
 		return nil
 	}
 	return l.table(w, r, o)
+}
+
+// encode writes a document as JSON or YAML.
+func encode(w io.Writer, doc object, format string) error {
+	if format == "yaml" {
+		b, err := yaml.MarshalWithOptions(doc.yaml(), yaml.IndentSequence(true))
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(b)
+		return err
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(doc); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 func (l *listing) table(w io.Writer, r resource, o getOptions) error {

@@ -41,16 +41,24 @@ func (l local) Clients(fn func(*adminpb.Client) bool) {
 			Subscriptions: uint32(i.Subscriptions), Inflight: uint32(i.Inflight), Queued: uint32(i.Queued),
 			MessagesIn: i.MessagesIn, MessagesOut: i.MessagesOut, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Epoch: uint64(i.Epoch),
 		}
-		for r, v := range i.Dropped {
-			if v > 0 {
-				if c.Dropped == nil {
-					c.Dropped = make(map[string]uint64)
-				}
-				c.Dropped[fsm.Reason(r).String()] = v
-			}
-		}
+		c.Dropped = byReason(i.Dropped)
 		return fn(c)
 	})
+}
+
+// byReason is nil when nothing was dropped.
+func byReason(counts [fsm.ReasonCount]uint64) map[string]uint64 {
+	var out map[string]uint64
+	for r, v := range counts {
+		if v == 0 {
+			continue
+		}
+		if out == nil {
+			out = make(map[string]uint64)
+		}
+		out[fsm.Reason(r).String()] = v
+	}
+	return out
 }
 
 // Subscriptions implements admin.Local.
@@ -58,6 +66,41 @@ func (l local) Subscriptions(fn func(*adminpb.Subscription) bool) {
 	l.n.broker.CleanSubscriptions(func(client string, s fsm.Subscription) bool {
 		return fn(subscription(client, s, false))
 	})
+}
+
+// Losses implements admin.Local.
+func (l local) Losses(client string) map[string]uint64 { return byReason(l.n.broker.Losses(client)) }
+
+// Road implements admin.Local.
+func (l local) Road(req *adminpb.ExplainRequest) (road, reason string) {
+	persistent := false
+	if i, ok := l.n.fsm.Session(req.Publisher); ok {
+		persistent = !i.Clean
+	}
+	return l.n.broker.Road(req.Topic, byte(req.Qos), req.Retain, persistent)
+}
+
+// MayReceive implements admin.Local.
+func (l local) MayReceive(client, topic string) bool {
+	i, _ := l.n.fsm.Session(client)
+	return l.n.rules.MayReceive(i.Username, client, topic)
+}
+
+// Disconnect implements admin.Local.
+func (l local) Disconnect(client string) bool { return l.n.broker.Disconnect(client) }
+
+// DeleteSession implements admin.Local.
+func (l local) DeleteSession(ctx context.Context, client string) error {
+	err := l.n.broker.DeleteSession(ctx, client)
+	if errors.Is(err, broker.ErrUnknownClient) {
+		return fmt.Errorf("%w: %w", admin.ErrUnknownClient, err)
+	}
+	return err
+}
+
+// Publish implements admin.Local.
+func (l local) Publish(ctx context.Context, req *adminpb.PublishRequest) (bool, error) {
+	return l.n.broker.Publish(ctx, req.Topic, req.Payload, byte(req.Qos), req.Retain)
 }
 
 // StartDrain implements admin.Local.

@@ -122,7 +122,7 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 	if n.id, err = nodeID(cfg.Node.ID, cfg.Data.Dir); err != nil {
 		return nil, err
 	}
-	n.logger = n.logger.With("node", n.id)
+	n.logger = n.logger.With("self", n.id) // what the parts say of other nodes stands under "node"
 	n.fsm = fsm.New(n.id)
 	if n.rules, err = auth.Open(auth.Config{
 		PasswordFile: cfg.Auth.PasswordFile, ACLFile: cfg.Auth.ACLFile, AllowAnonymous: cfg.Auth.AllowAnonymous, Logger: n.logger,

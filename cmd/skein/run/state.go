@@ -13,13 +13,26 @@ func (s state) Sessions(after string, fn func(*adminpb.Session) bool) {
 		if i.ClientID == after {
 			return true
 		}
-		return fn(&adminpb.Session{
-			Id: i.ClientID, Node: i.Owner.Node, Connected: i.Connected, Expiry: i.Expiry, Expires: i.ExpiresAt,
-			Subscriptions: uint32(i.Subscriptions), Queued: uint64(i.Queue), QueuedBytes: i.QueueBytes,
-			Last: i.Last, Cursor: i.Cursor, HasWill: i.HasWill, Epoch: uint64(i.Epoch),
-			Username: i.Username, Address: i.Address, Protocol: i.Protocol,
-		})
+		return fn(session(&i))
 	})
+}
+
+func session(i *fsm.SessionInfo) *adminpb.Session {
+	return &adminpb.Session{
+		Id: i.ClientID, Node: i.Owner.Node, Connected: i.Connected, Expiry: i.Expiry, Expires: i.ExpiresAt,
+		Subscriptions: uint32(i.Subscriptions), Queued: uint64(i.Queue), QueuedBytes: i.QueueBytes,
+		Last: i.Last, Cursor: i.Cursor, HasWill: i.HasWill, Epoch: uint64(i.Epoch),
+		Username: i.Username, Address: i.Address, Protocol: i.Protocol, QueueQos0: i.Limits.QueueQoS0,
+	}
+}
+
+// Session implements admin.State.
+func (s state) Session(id string) (*adminpb.Session, bool) {
+	i, ok := s.fsm.Session(id)
+	if !ok || i.Clean {
+		return nil, false
+	}
+	return session(&i), true
 }
 
 // Clients merges two ordered lists, the persistent sessions with a connection and the clean

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skein-mqtt/skein/cmd/skein/config"
+	"github.com/skein-mqtt/skein/proto/adminpb"
+)
+
+func newDescribe(a *asker) *cobra.Command {
+	describe := &cobra.Command{
+		Use: "describe", Short: "Tell all about one client or session", Args: subcommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError("'%s' wants what to describe: client ID", cmd.CommandPath())
+		},
+	}
+	client := &cobra.Command{
+		Use: "client ID", Aliases: []string{"session"}, Short: "Tell all about one client or session", Args: arguments("ID"),
+		Long: "Tell all about one client id: its connection, its stored session, its subscriptions, and the messages\n" +
+			"that it did not get, by reason, as far as the running nodes remember.",
+	}
+	a.flags(client)
+	var format string
+	client.Flags().StringVarP(&format, "output", "o", "text", "text, json or yaml")
+	client.RunE = run(func(cmd *cobra.Command, args []string) error {
+		known := []string{"text", "json", "yaml"}
+		if !slices.Contains(known, format) {
+			return usageError("--output: unknown format %q; the nearest valid one is %s", format, config.Nearest(format, known))
+		}
+		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
+			res, err := c.DescribeClient(ctx, &adminpb.DescribeClientRequest{Id: args[0]})
+			if err != nil {
+				return err
+			}
+			return describeClient(a.env.Out, args[0], res, format)
+		})
+	})
+	describe.AddCommand(client)
+	return describe
+}
+
+func describeClient(w io.Writer, id string, d *adminpb.DescribeClientResponse, format string) error {
+	if format != "text" {
+		return encode(w, object{
+			{"id", id}, {"client", orNil(d.Client)}, {"session", orNil(d.Session)},
+			{"subscriptions", objects(d.Subscriptions)}, {"dropped", countsOf(d.Dropped)}, {"missing", objects(d.Missing)},
+		}, format)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	at := now()
+	line := func(name, value string) { fmt.Fprintf(tw, "%s:\t%s\n", name, readable([]byte(value), 400)) }
+	line("Client", id)
+	if c := d.Client; c != nil {
+		line("Connected", fmt.Sprintf("to %s, for %s, from %s", c.Node, duration(at.Sub(time.UnixMilli(c.Connected))), c.Address))
+		line("Protocol", protocol(c.Protocol))
+		line("User", orDash(c.Username))
+		line("Listener", c.Listener)
+		line("Keep alive", fmt.Sprintf("%ds", c.Keepalive))
+		line("In flight", number(c.Inflight))
+		line("Waiting", number(c.Queued))
+		line("Received from it", fmt.Sprintf("%d messages, %d bytes", c.MessagesIn, c.BytesIn))
+		line("Sent to it", fmt.Sprintf("%d messages, %d bytes", c.MessagesOut, c.BytesOut))
+	} else {
+		line("Connected", "no")
+	}
+	if s := d.Session; s != nil {
+		line("Session", fmt.Sprintf("expires %s after it disconnects", expiry(s.Expiry)))
+		if s.Expires != 0 {
+			line("Expires in", duration(time.UnixMilli(s.Expires).Sub(at)))
+		}
+		line("Queued", fmt.Sprintf("%d messages, %d bytes; %d to %d are not acknowledged", s.Queued, s.QueuedBytes, s.Cursor+1, s.Last))
+		line("Will", yes(s.HasWill))
+	} else {
+		line("Session", "none is stored")
+	}
+	if len(d.Dropped) == 0 {
+		line("Not delivered", "nothing")
+	}
+	for _, r := range slices.Sorted(maps.Keys(d.Dropped)) {
+		line("Not delivered", fmt.Sprintf("%d: %s", d.Dropped[r], r))
+	}
+	for _, m := range d.Missing {
+		line("No answer from", m.Node+": "+m.Reason)
+	}
+	if err := tw.Flush(); err != nil || len(d.Subscriptions) == 0 {
+		return err
+	}
+	fmt.Fprintln(w, "\nSubscriptions:")
+	l := listing{}
+	add(&l, d.Subscriptions)
+	r := subscriptions()
+	r.columns = r.columns[1:]
+	return l.table(w, r, getOptions{format: "table"})
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func orNil[T interface {
+	comparable
+	proto.Message
+}](m T) any {
+	var none T
+	if m == none {
+		return nil
+	}
+	return toObject(m)
+}
+
+func objects[T proto.Message](list []T) []any {
+	out := make([]any, len(list))
+	for i, m := range list {
+		out[i] = toObject(m)
+	}
+	return out
+}
+
+func countsOf(m map[string]uint64) object {
+	o := object{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		o = append(o, field{k, m[k]})
+	}
+	return o
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skein-mqtt/skein/proto/adminpb"
+)
+
+func newExplain(a *asker) *cobra.Command {
+	var qos uint32
+	var retain bool
+	var publisher string
+	cmd := &cobra.Command{
+		Use: "explain TOPIC", Short: "Tell what would become of a publish to a topic, and why", Args: arguments("TOPIC"),
+		Long: "Tell what would become of a publish to a topic: the road that it would take, and for each matching\n" +
+			"subscription in the cluster whether it would be delivered, by whom, or why not. Nothing is sent.",
+	}
+	cmd.Flags().Uint32Var(&qos, "qos", 0, "the publish's QoS")
+	cmd.Flags().BoolVar(&retain, "retain", false, "as if the message was to be retained")
+	cmd.Flags().StringVar(&publisher, "publisher", "", "the publisher's client `ID`")
+	a.flags(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		if qos > 2 {
+			return usageError("--qos: %d is not 0, 1 or 2", qos)
+		}
+		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
+			res, err := c.Explain(ctx, &adminpb.ExplainRequest{Topic: args[0], Qos: qos, Retain: retain, Publisher: publisher})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.env.Out, "It goes by the %s: %s.\n", res.Road, res.Reason)
+			for _, m := range res.Missing {
+				fmt.Fprintf(a.env.Err, "skein: node %s did not answer: %s; its clean clients are missing\n", m.Node, m.Reason)
+			}
+			if len(res.Subscriptions) == 0 {
+				fmt.Fprintln(a.env.Out, "Nobody subscribes to it.")
+				return nil
+			}
+			l := listing{}
+			add(&l, res.Subscriptions)
+			return l.table(a.env.Out, explained(), getOptions{format: "table"})
+		})
+	})
+	return cmd
+}
+
+func explained() resource {
+	type E = *adminpb.Explained
+	sub := func(get func(*adminpb.Subscription) string) func(E) string {
+		return func(e E) string { return get(e.Subscription) }
+	}
+	return resource{
+		id: func(m proto.Message) string { return m.(E).Subscription.GetClient() },
+		columns: []column{
+			col("CLIENT", sub((*adminpb.Subscription).GetClient)), col("FILTER", sub((*adminpb.Subscription).GetFilter)),
+			col("QOS", func(e E) string { return number(e.Qos) }), col("OUTCOME", E.GetOutcome),
+		},
+	}
+}
+
+func newDisconnect(a *asker) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "disconnect CLIENT", Short: "Close a client's connection; its session stays", Args: arguments("CLIENT"),
+		Long: "Close a client's connection, wherever it is. A client of MQTT 5.0 is told 0x98 (administrative action);\n" +
+			"its will is published, its session stays, and it may connect again.",
+	}
+	a.flags(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
+			res, err := c.DisconnectClient(ctx, &adminpb.DisconnectClientRequest{Id: args[0]})
+			if err == nil {
+				fmt.Fprintf(a.env.Out, "client/%s disconnected from %s\n", readable([]byte(args[0]), 200), res.Node)
+			}
+			return err
+		})
+	})
+	return cmd
+}
+
+func newDelete(a *asker) *cobra.Command {
+	remove := &cobra.Command{
+		Use: "delete", Short: "Delete a session or retained messages", Args: subcommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError("'%s' wants what to delete: session ID, or retained FILTER", cmd.CommandPath())
+		},
+	}
+	session := &cobra.Command{
+		Use: "session ID", Short: "End a session, with its queue and subscriptions", Args: arguments("ID"),
+		Long: "End a session, with its queue and subscriptions, and close its connection if it has one. What was queued\n" +
+			"counts as session_ended.",
+	}
+	a.flags(session)
+	session.RunE = run(func(cmd *cobra.Command, args []string) error {
+		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
+			_, err := c.DeleteSession(ctx, &adminpb.DeleteSessionRequest{Id: args[0]})
+			if err == nil {
+				fmt.Fprintf(a.env.Out, "session/%s deleted\n", readable([]byte(args[0]), 200))
+			}
+			return err
+		})
+	})
+	retained := &cobra.Command{
+		Use: "retained FILTER", Short: "Remove the retained messages that match a filter", Args: arguments("FILTER"),
+	}
+	a.flags(retained)
+	retained.RunE = run(func(cmd *cobra.Command, args []string) error {
+		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
+			res, err := c.DeleteRetained(ctx, &adminpb.DeleteRetainedRequest{Filter: args[0]})
+			if err == nil {
+				fmt.Fprintf(a.env.Out, "%d retained messages deleted\n", res.Deleted)
+			}
+			return err
+		})
+	})
+	remove.AddCommand(session, retained)
+	return remove
+}
