@@ -65,7 +65,8 @@ func newHistory(rt *rapid.T) *history {
 		h.batch(node, &fsmpb.Command{Op: &fsmpb.Command_Connect{Connect: &fsmpb.Connect{
 			ClientId: c, Persistent: true, Expiry: 30, Limits: &fsmpb.Limits{MaxQueue: 5, Span: 4},
 		}}})
-		h.batch(node, &fsmpb.Command{Op: &fsmpb.Command_Subscribe{Subscribe: &fsmpb.Subscribe{ClientId: c, Epoch: h.epoch(c),
+		h.batch(node, &fsmpb.Command{Op: &fsmpb.Command_Subscribe{Subscribe: &fsmpb.Subscribe{
+			ClientId: c, Epoch: h.epoch(c),
 			Subscriptions: []*fsmpb.Subscription{{Filter: h.pick(historyFilters, "filter"), Qos: uint32(h.n(1, 2, "qos"))}, {Filter: "t/1", Group: "g", Qos: 2}},
 		}}})
 	}
@@ -75,6 +76,7 @@ func newHistory(rt *rapid.T) *history {
 func (h *history) pick(list []string, label string) string {
 	return rapid.SampledFrom(list).Draw(h.rt, label)
 }
+
 func (h *history) n(lo, hi int, label string) int { return rapid.IntRange(lo, hi).Draw(h.rt, label) }
 func (h *history) yes(label string) bool          { return rapid.Bool().Draw(h.rt, label) }
 

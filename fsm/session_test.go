@@ -116,8 +116,10 @@ func TestMembers(t *testing.T) {
 	}
 	kept := f.Members()
 	apply(3, 5, &fsmpb.System{Op: &fsmpb.System_NodeDown{NodeDown: &fsmpb.NodeDown{Node: "n2", Incarnation: 2, Term: 5, Reason: "silent"}}})
-	want := Member{ID: "n2", Incarnation: 2, Nonce: 7, StoreID: "s", PeerAddr: "p", MQTTAddr: "m", AdminAddr: "a",
-		HTTPAddr: "h", Version: "v", Features: 2, Since: 3000, DownReason: "silent"}
+	want := Member{
+		ID: "n2", Incarnation: 2, Nonce: 7, StoreID: "s", PeerAddr: "p", MQTTAddr: "m", AdminAddr: "a",
+		HTTPAddr: "h", Version: "v", Features: 2, Since: 3000, DownReason: "silent",
+	}
 	if got := f.Members()[1]; got != want {
 		t.Fatalf("%+v", got)
 	}

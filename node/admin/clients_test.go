@@ -47,12 +47,16 @@ func TestExplain(t *testing.T) {
 	w := &world{
 		sessions: []*adminpb.Session{{Id: "away"}, {Id: "here", Node: "node1", Connected: true}, {Id: "queues", QueueQos0: true}},
 		subs: []*adminpb.Subscription{
-			{Client: "away", Filter: "a/#", Qos: 1, Persistent: true}, {Client: "here", Filter: "a/+", Qos: 2, Persistent: true},
-			{Client: "other", Filter: "b", Qos: 2, Persistent: true}, {Client: "queues", Filter: "a/b", Persistent: true},
+			{Client: "away", Filter: "a/#", Qos: 1, Persistent: true},
+			{Client: "here", Filter: "a/+", Qos: 2, Persistent: true},
+			{Client: "other", Filter: "b", Qos: 2, Persistent: true},
+			{Client: "queues", Filter: "a/b", Persistent: true},
 		},
 	}
 	clients := cluster(t, w, &node{subs: []*adminpb.Subscription{
-		{Client: "clean", Filter: "a/b", Qos: 1}, {Client: "denied", Filter: "#"}, {Client: "echo", Filter: "a/b", NoLocal: true},
+		{Client: "clean", Filter: "a/b", Qos: 1},
+		{Client: "denied", Filter: "#"},
+		{Client: "echo", Filter: "a/b", NoLocal: true},
 		{Client: "member", Filter: "a/b", Group: "g", Qos: 1},
 	}}, &node{})
 	tell := func(qos uint32) string {

@@ -51,8 +51,12 @@ func newDescribe(a *asker) *cobra.Command {
 func describeClient(w io.Writer, id string, d *adminpb.DescribeClientResponse, format string) error {
 	if format != "text" {
 		return encode(w, object{
-			{"id", id}, {"client", orNil(d.Client)}, {"session", orNil(d.Session)},
-			{"subscriptions", objects(d.Subscriptions)}, {"dropped", countsOf(d.Dropped)}, {"missing", objects(d.Missing)},
+			{"id", id},
+			{"client", orNil(d.Client)},
+			{"session", orNil(d.Session)},
+			{"subscriptions", objects(d.Subscriptions)},
+			{"dropped", countsOf(d.Dropped)},
+			{"missing", objects(d.Missing)},
 		}, format)
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

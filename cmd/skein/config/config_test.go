@@ -65,7 +65,7 @@ func TestLaterFlagWins(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	c, err := load(t, `
+	_, err := load(t, `
 log: {level: debug}
 mqtt:
   max_packet_size: 64KiB
@@ -74,7 +74,7 @@ mqtt:
 	if err == nil || !strings.Contains(err.Error(), "skein.yaml:5: mqtt.queue_qos0 wants true or false") {
 		t.Errorf("got %v", err)
 	}
-	c, err = load(t, `
+	c, err := load(t, `
 log: {level: debug}
 cluster:
   lease: 700ms
