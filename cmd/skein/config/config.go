@@ -59,6 +59,7 @@ type Peer struct {
 
 // Gossip is the section gossip.
 type Gossip struct {
+	KeyFile   string `key:"key_file" doc:"A file with 16, 24 or 32 bytes as hexadecimal or base64, the same on all nodes: gossip is encrypted with it. Empty: it is plain."`
 	Listen    string `key:"listen" flag:"gossip" doc:"Address. Bind it to loopback or to a private network."`
 	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound, or a private address of this host."`
 }
@@ -100,6 +101,7 @@ type MQTT struct {
 	SysInterval       time.Duration `key:"sys_interval" doc:"How often $SYS topics are published. 0: never."`
 	MaxBufferedBytes  Size          `key:"max_buffered_bytes" doc:"Bytes that wait to be written to one client; above it QoS 0 messages for it are dropped."`
 	MaxTopicLevels    int           `key:"max_topic_levels" doc:"Levels that a topic or a filter may have."`
+	MaxSubscriptions  int           `key:"max_subscriptions" doc:"Subscriptions that one client may have. 0: no limit."`
 }
 
 // Auth is the section auth.

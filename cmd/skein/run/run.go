@@ -221,6 +221,9 @@ func (n *node) join(ctx context.Context) error {
 		Dropped: n.broker.DroppedOnLink, Relieved: n.broker.Relieved, Repick: n.broker.Repick,
 	}
 	var err error
+	if c.GossipSecret, err = gossipKey(cfg.Gossip.KeyFile); err != nil {
+		return err
+	}
 	for _, a := range []struct {
 		key, configured, bound string
 		to                     *string
@@ -325,7 +328,7 @@ func brokerConfig(id string, c *config.Config, logger *slog.Logger) broker.Confi
 		SessionExpiryMax: m.SessionExpiryMax, MaxConnections: m.MaxConnections, ConnectTimeout: m.ConnectTimeout,
 		RetainAvailable: m.RetainAvailable, MaxQoS: m.MaxQoS, WildcardAvailable: m.WildcardAvailable,
 		SharedAvailable: m.SharedAvailable, DenySubscribe: m.DenySubscribe, LegacySuback: m.LegacySuback,
-		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels,
+		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels, MaxSubscriptions: m.MaxSubscriptions,
 		ServerReference: c.Drain.ServerReference, Logger: logger,
 	}
 }

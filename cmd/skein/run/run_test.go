@@ -119,3 +119,21 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%d of our own", ours)
 	}
 }
+
+func TestGossipKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	for text, want := range map[string]int{
+		"000102030405060708090a0b0c0d0e0f": 16, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n": 32, "short": 0, "": 0,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		key, err := gossipKey(path)
+		if len(key) != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d bytes, %v", text, len(key), err)
+		}
+	}
+	if key, err := gossipKey(""); key != nil || err != nil {
+		t.Errorf("%v %v", key, err)
+	}
+}
