@@ -106,6 +106,15 @@ func (c ReasonCode) V3Connack() byte {
 	return 3
 }
 
+// HasV3Connack tells whether a CONNACK before 5.0 has a return code that says this.
+func (c ReasonCode) HasV3Connack() bool {
+	switch c {
+	case ServerUnavailable, ServerBusy, QuotaExceeded, ConnectionRateExceeded, UseAnotherServer, ServerMoved:
+		return true
+	}
+	return c.V3Connack() != 3
+}
+
 // fromV3Connack is the inverse of V3Connack.
 var fromV3Connack = [...]ReasonCode{
 	Success, UnsupportedProtocolVersion, ClientIdentifierNotValid, ServerUnavailable, BadUserNameOrPassword, NotAuthorized,
