@@ -14,7 +14,7 @@ type inState uint8
 const (
 	inPending inState = iota + 1 // PUBLISH came, PUBREC has not left
 	inKnown                      // PUBREC left
-	inEarlier                    // from an earlier connection: uses no quota of this one
+	inEarlier                    // as inKnown, but uses no quota: an earlier connection's, or before 5.0
 )
 
 func (in *inbound) restore(id uint16) { in.put(id, inEarlier) }
@@ -76,7 +76,8 @@ func (s *Session) overMaximum() bool {
 }
 
 // Busy is true while as much as our Receive Maximum is under way: a client that can't be told
-// about it is read no further.
+// about it has no more PUBLISHes taken. A QoS 2 message counts for it only until PUBREC: its PUBREL may
+// come behind PUBLISHes that are not taken, or never.
 func (s *Session) Busy() bool { return s.cfg.Version != mqtt.V5 && s.in.count >= s.cfg.ReceiveMax }
 
 var (
@@ -187,6 +188,9 @@ func (s *Session) settlePubrec(a ack) {
 			}
 			delete(s.in.ids, a.id)
 		}
+	case s.in.ids[a.id] == inPending && s.cfg.Version != mqtt.V5:
+		s.in.count--
+		s.in.put(a.id, inEarlier)
 	case s.in.ids[a.id] == inPending:
 		s.in.put(a.id, inKnown)
 	}
