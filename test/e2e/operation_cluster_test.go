@@ -12,5 +12,13 @@ func TestClusterInOperation(t *testing.T) {
 	parts(t, c, []part{
 		{"rolling restart", testRolling},
 		{"fourth node", testFourth},
+		{"shared", testShared},
+		{"shared killed", testSharedKilled},
+		{"shared handed on", testSharedHandedOn},
+		{"crowd taken over", testCrowdTakenOver},
+		{"fight", testFight},
+		{"wills taken over", testWillsTakenOver},
+		{"burst", testBurst},
+		{"slow reader", testSlowReader},
 	})
 }

@@ -25,6 +25,7 @@ type Client struct {
 	mu     sync.Mutex
 	inbox  []Packet
 	err    error         // why reading ended
+	held   chan struct{} // not nil: no packet is read before it is closed
 	news   chan struct{} // holds one token: the inbox or err changed
 	readOK chan struct{} // closed when the reader has ended
 }
@@ -83,7 +84,27 @@ func (n *Node) MustConnect(version byte, connect Packet) (*Client, Packet) {
 // Close drops the connection without a word.
 func (c *Client) Close() {
 	_ = c.conn.Close()
+	c.Listen()
 	<-c.readOK
+}
+
+// Deafen stops the reading of the socket, after at most one more packet.
+func (c *Client) Deafen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held = make(chan struct{})
+	}
+}
+
+// Listen ends Deafen.
+func (c *Client) Listen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held != nil {
+		close(c.held)
+		c.held = nil
+	}
 }
 
 func (c *Client) read() {
@@ -97,6 +118,7 @@ func (c *Client) read() {
 		} else {
 			c.inbox = append(c.inbox, p)
 		}
+		held := c.held
 		c.mu.Unlock()
 		select {
 		case c.news <- struct{}{}:
@@ -104,6 +126,9 @@ func (c *Client) read() {
 		}
 		if err != nil {
 			return
+		}
+		if held != nil {
+			<-held
 		}
 	}
 }
