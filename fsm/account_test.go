@@ -262,7 +262,7 @@ func (h *history) expect(node string, cmd *fsmpb.Command) map[string]Entry {
 	if due, ok := h.one().NextDue(); ok && due <= h.clock {
 		return nil // timers go first and change the picture
 	}
-	if e, ok := h.one().ClientEpoch(p.ClientId); ok && p.Epoch != 0 && Epoch(p.Epoch) < e {
+	if i, ok := h.one().Session(p.ClientId); p.Epoch != 0 && (!ok || Epoch(p.Epoch) < i.Epoch) {
 		return map[string]Entry{}
 	}
 	out := make(map[string]Entry)

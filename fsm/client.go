@@ -96,6 +96,7 @@ func (f *FSM) removeClient(c *client) {
 	f.touch(c)
 	delete(f.clients.byID, c.id)
 	f.clients.order.Delete(c)
+	f.bygone.add(c.id, c.epoch)
 	if c.sess != nil {
 		f.counts.sessions--
 		f.counts.queued -= len(c.sess.queue)

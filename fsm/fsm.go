@@ -32,6 +32,7 @@ type FSM struct {
 	matched  []*filter
 	hits     []hit
 	serial   uint64 // of the publish whose hits are being gathered
+	bygone   bygone
 }
 
 // state is what a snapshot holds, with the indexes that are derived from it.

@@ -41,8 +41,9 @@ func (f *FSM) publishCommand(cmd *fsmpb.Publish, r *Result) {
 		r.Code = Invalid
 		return
 	}
-	c := f.clients.byID[cmd.ClientId]
-	if cmd.Epoch != 0 && c != nil && Epoch(cmd.Epoch) < c.epoch {
+	// A node proposes what a connection publishes before the end of the connection. What comes
+	// without its record comes from one that was taken over, by one that has ended in the meantime.
+	if c := f.clients.byID[cmd.ClientId]; cmd.Epoch != 0 && (c == nil || Epoch(cmd.Epoch) < c.epoch) {
 		r.Code = Stale
 		return
 	}

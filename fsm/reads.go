@@ -123,15 +123,16 @@ func (f *FSM) FeatureLevel() uint32 {
 	return level
 }
 
-// ClientEpoch is the newest epoch of a client id that is known, connected or not.
+// ClientEpoch is the newest epoch of a client id that is known, connected or not; for a while also
+// that of one whose record is gone.
 func (f *FSM) ClientEpoch(clientID string) (Epoch, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	c := f.clients.byID[clientID]
-	if c == nil {
-		return 0, false
+	if c := f.clients.byID[clientID]; c != nil {
+		return c.epoch, true
 	}
-	return c.epoch, true
+	epoch, ok := f.bygone.epochs[clientID]
+	return epoch, ok
 }
 
 // Session describes a client id, clean or persistent.
