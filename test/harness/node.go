@@ -39,6 +39,11 @@ type Node struct {
 	paused bool
 }
 
+// At is a node that the test has started by itself: clients may use it, nothing else.
+func At(t testing.TB, mqtt, http string) *Node {
+	return &Node{ID: "the node at " + mqtt, MQTT: mqtt, HTTP: http, t: t}
+}
+
 // Running tells whether the process is there, paused or not.
 func (n *Node) Running() bool {
 	if n.cmd == nil {
@@ -75,7 +80,7 @@ func (n *Node) Start() {
 		args = append(args, "--join", join)
 	}
 	cmd := exec.Command(Binary(n.t), append(args, n.flags...)...)
-	cmd.Env = environment()
+	cmd.Env = Environment()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {
@@ -89,8 +94,8 @@ func (n *Node) Start() {
 	}()
 }
 
-// environment is the test's own without what would configure a node.
-func environment() []string {
+// Environment is the test's own without what would configure a node.
+func Environment() []string {
 	var env []string
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "SKEIN_") {
@@ -245,7 +250,7 @@ func (n *Node) Skein(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, Binary(n.t), append(args, "--server", n.Admin)...)
-	cmd.Env = environment()
+	cmd.Env = Environment()
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
