@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type Broker struct {
 	serving atomic.Bool // an incarnation is in service
 	beyond  atomic.Bool // no lease for longer than the grace period
 	closing atomic.Bool // clients are taken no more
+	stalls  atomic.Bool // somebody found no lease, or no room: the sweep looks for who waits
 
 	routes    routes
 	local     local
@@ -101,16 +103,25 @@ func (b *Broker) Close() {
 }
 
 // leased tells whether this node may promise anything now.
-func (b *Broker) leased() bool { return b.serving.Load() && b.cluster.Leased() }
+func (b *Broker) leased() bool {
+	if b.serving.Load() && b.cluster.Leased() {
+		return true
+	}
+	b.stalls.Store(true)
+	return false
+}
 
 // spawn runs fn, which must end by itself soon, on a goroutine that Close waits for.
 func (b *Broker) spawn(fn func()) { b.group.Go(fn) }
 
 // all are the connections, in any order.
-func (b *Broker) all() []*client {
+func (b *Broker) all() []*client { return b.append(nil) }
+
+// append is all in memory that is there.
+func (b *Broker) append(list []*client) []*client {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := make([]*client, 0, len(b.conns))
+	list = slices.Grow(list, len(b.conns))
 	for c := range b.conns {
 		list = append(list, c)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/skein-mqtt/skein/fsm"
@@ -75,7 +76,7 @@ func (b *Broker) check(p *mqtt.Connect) mqtt.ReasonCode {
 }
 
 // reserved tells whether a topic is the node's own to publish to.
-func reserved(name string) bool { return topic.Match("$SYS/#", name) }
+func reserved(name string) bool { return strings.HasPrefix(name, "$") && topic.Match("$SYS/#", name) }
 
 // assignedID is an identifier that no other client has [MQTT-3.1.3-7].
 func assignedID() string {

@@ -59,6 +59,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 	}
 	if c.pending > maxPending || c.ahead > maxAhead {
 		c.intake.blocks |= blockLog
+		b.stalls.Store(true)
 	}
 	c.conn.Unlock()
 
@@ -118,7 +119,8 @@ func (b *Broker) deliverHere(m *message, targets []target, picks []clusterpb.Sha
 type plan struct {
 	here   []clusterpb.SharedPick
 	remote []leg
-	shares bool // some leg has picks
+	shares bool            // some leg has picks
+	frame  clusterpb.Frame // what the legs get, while it is being sent
 }
 
 type leg struct {
@@ -184,8 +186,8 @@ func (b *Broker) sendRemote(m *message, p *plan, after uint64, waits *onLinks) (
 	if len(p.remote) == 0 {
 		return false
 	}
-	var f clusterpb.Frame
-	m.frame(&f, m.now)
+	f := &p.frame
+	m.frame(f, m.now)
 	f.After = after
 	for i := range p.remote {
 		l := &p.remote[i]
@@ -198,11 +200,12 @@ func (b *Broker) sendRemote(m *message, p *plan, after uint64, waits *onLinks) (
 		default:
 			done = waits
 		}
-		if !b.cluster.Send(l.to, &f, done) {
+		if !b.cluster.Send(l.to, f, done) {
 			b.stats.drop(m.publisher, fsm.ReasonLink, 1)
 		}
 		congested = congested || b.cluster.LinkCongested(l.to.Node)
 	}
+	*f = clusterpb.Frame{} // it aliases what the reader has read
 	return congested
 }
 

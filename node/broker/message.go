@@ -1,9 +1,8 @@
 package broker
 
 import (
-	"slices"
-	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/clusterpb"
@@ -30,8 +29,8 @@ type message struct {
 	wire [2][3][2]span // by version (before 5.0, 5.0), QoS, RETAIN
 }
 
-// span is an encoding in message.buf.
-type span struct{ at, end, id int }
+// span is an encoding in message.buf. Twelve of the largest packets fit.
+type span struct{ at, end, id uint32 }
 
 var messages = sync.Pool{New: func() any { return new(message) }}
 
@@ -56,13 +55,21 @@ func (m *message) free() {
 // keep is a copy for queues.
 func (m *message) keep() *fsm.Message {
 	if m.shared == nil {
+		all := make([]byte, 0, len(m.topic)+len(m.publisher)+len(m.payload)+len(m.props)) // never written again
+		all = append(append(append(append(all, m.topic...), m.publisher...), m.payload...), m.props...)
+		cut := func(n int) (part []byte) {
+			part, all = all[:n:n], all[n:]
+			return part
+		}
 		m.shared = &fsm.Message{
-			Topic: strings.Clone(m.topic), Payload: slices.Clone(m.payload), Props: slices.Clone(m.props),
-			Publisher: strings.Clone(m.publisher), Epoch: fsm.Epoch(m.epoch), QoS: m.qos, Retain: m.retain, Expires: m.expires,
+			Topic: text(cut(len(m.topic))), Publisher: text(cut(len(m.publisher))), Payload: cut(len(m.payload)), Props: cut(len(m.props)),
+			Epoch: fsm.Epoch(m.epoch), QoS: m.qos, Retain: m.retain, Expires: m.expires,
 		}
 	}
 	return m.shared
 }
+
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // encoded is the PUBLISH for a version, QoS and RETAIN, and where its packet id stands.
 func (m *message) encoded(v mqtt.Version, qos byte, retain bool) (packet []byte, id int) {
@@ -75,11 +82,11 @@ func (m *message) encoded(v mqtt.Version, qos byte, retain bool) (packet []byte,
 	}
 	s := &m.wire[k][qos][r]
 	if s.end == 0 {
-		s.at = len(m.buf)
-		m.buf, s.id = mqtt.AppendPublish(m.buf, v, m.header(qos, retain), m.topic, nil, m.props, m.payload)
-		s.end = len(m.buf)
+		s.at = uint32(len(m.buf))
+		m.buf, id = mqtt.AppendPublish(m.buf, v, m.header(qos, retain), m.topic, nil, m.props, m.payload)
+		s.end, s.id = uint32(len(m.buf)), uint32(id)
 	}
-	return m.buf[s.at:s.end], s.id
+	return m.buf[s.at:s.end], int(s.id)
 }
 
 func (m *message) header(qos byte, retain bool) mqtt.PublishHeader {

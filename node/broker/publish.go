@@ -282,9 +282,11 @@ const (
 func (c *client) throttle() {
 	if c.pending > maxPending {
 		c.intake.blocks |= blockLog
+		c.b.stalls.Store(true)
 	}
 	if _, bytes := c.b.cluster.Backlog(); bytes > maxBacklog {
 		c.intake.blocks |= blockLog
+		c.b.stalls.Store(true)
 	}
 	if c.sess.Busy() {
 		c.intake.blocks |= blockBusy

@@ -13,6 +13,7 @@ import (
 func (b *Broker) sweep(ctx context.Context) {
 	tick := time.NewTicker(conn.TickLength)
 	defer tick.Stop()
+	var list []*client
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -20,18 +21,21 @@ func (b *Broker) sweep(ctx context.Context) {
 		case <-tick.C:
 		}
 		conn.Advance()
-		leased := b.leased()
+		waits := b.leased() && (b.stalls.Swap(false) || n%4 == 0)
 		now := conn.Tick()
-		for _, c := range b.all() {
-			c.tick(now, leased)
+		list = b.append(list[:0])
+		for _, c := range list {
+			c.tick(now, waits)
 		}
+		clear(list)
 		if n%40 == 0 {
 			b.routes.sweep()
 		}
 	}
 }
 
-func (c *client) tick(now int64, leased bool) {
+// tick looks after one client; waits: something may wait, and there is a lease.
+func (c *client) tick(now int64, waits bool) {
 	if p := c.patience.Load(); p > 0 && !c.held.Load() && c.conn.Idle() > p {
 		c.b.stats.timeouts.Add(1)
 		c.with(func(ba *conn.Batch) { c.dismiss(mqtt.KeepAliveTimeout, ba) })
@@ -51,7 +55,7 @@ func (c *client) tick(now int64, leased bool) {
 		})
 		return
 	}
-	if leased && c.stalled() {
+	if waits && c.stalled() {
 		c.leaseBack()
 	}
 }
