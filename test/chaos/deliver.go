@@ -53,9 +53,13 @@ func (m *Model) Deliver(s *session, conn uint32, p harness.Packet) {
 		m.violate(Wills, msg, "%s got the will %v too early", s.who.name, msg.early-now)
 	}
 	m.once(s, msg, before, i, p, conn)
-	// In a group, what a dead node's clean members were given goes to others, late, and a copy of what
-	// was published again may go to another member than the first one.
-	if i.group == "" || s.persistent && !msg.resent {
+	switch {
+	case i.group != "" && (msg.resent || !s.persistent):
+		// What a dead node's clean members were given goes to others, late, and a copy of what was
+		// published again may go to another member than the first one.
+	case p.QoS == 1 && msg.resent && (i.granted == 0 || i.granted > msg.sent):
+		// The first copy may have been before the subscription.
+	default:
 		m.inOrder(s, v, msg, before, p, conn)
 	}
 }
