@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,8 +39,8 @@ type Broker struct {
 
 	mu      sync.Mutex
 	clients map[string]*client // by client id: applied CONNECTs whose connection is here
-	conns   map[*client]struct{}
-	waiting map[*client]struct{} // CONNECTs that wait for the node to be in service
+	conns   []*client          // in no order, but in the same one whenever the same has happened
+	waiting []*client          // CONNECTs that wait for the node to be in service
 
 	lazy  lazy
 	group sync.WaitGroup // goroutines started by spawn
@@ -53,10 +54,12 @@ func New(cfg Config, state State) (*Broker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Choose == nil {
+		cfg.Choose = rand.IntN
+	}
 	b := &Broker{
 		cfg: cfg, state: state, logger: cfg.Logger, joined: make(chan struct{}), started: time.Now(),
-		applying: conn.NewBatch(), clients: make(map[string]*client), conns: make(map[*client]struct{}),
-		waiting: make(map[*client]struct{}),
+		applying: conn.NewBatch(), clients: make(map[string]*client),
 	}
 	b.routes.init(b)
 	b.local.init()
@@ -121,12 +124,28 @@ func (b *Broker) all() []*client { return b.append(nil) }
 func (b *Broker) append(list []*client) []*client {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list = slices.Grow(list, len(b.conns))
-	for c := range b.conns {
-		list = append(list, c)
-	}
-	return list
+	return append(list, b.conns...)
 }
+
+// enter and remove keep the list of connections. Called with mu held.
+func (b *Broker) enter(c *client) {
+	c.at = len(b.conns)
+	b.conns = append(b.conns, c)
+}
+
+func (b *Broker) remove(c *client) {
+	n := len(b.conns) - 1
+	last := b.conns[n]
+	b.conns[c.at], last.at = last, c.at
+	b.conns[n], b.conns = nil, b.conns[:n]
+	c.at = gone
+	if i := slices.Index(b.waiting, c); i >= 0 {
+		b.waiting = slices.Delete(b.waiting, i, i+1)
+	}
+}
+
+// gone is the place of a connection that is not in the list.
+const gone = -1
 
 // Serving begins an incarnation: clients may come. It is one of the cluster's handler calls.
 func (b *Broker) Serving(fsm.NodeRef) {
@@ -136,9 +155,9 @@ func (b *Broker) Serving(fsm.NodeRef) {
 	b.serving.Store(true)
 	b.mu.Lock()
 	waiting := b.waiting
-	b.waiting = make(map[*client]struct{})
+	b.waiting = nil
 	b.mu.Unlock()
-	for c := range waiting {
+	for _, c := range waiting {
 		c.proposeConnect()
 	}
 }

@@ -44,6 +44,7 @@ type client struct {
 	conn     *conn.Conn
 	listener string // fixed
 	opened   time.Time
+	at       int // in Broker.conns, whose mutex guards it
 
 	phase   phase
 	version mqtt.Version // 0 before CONNECT
@@ -102,7 +103,7 @@ func (b *Broker) Serve(c *conn.Conn, listener string) error {
 	b.mu.Lock()
 	full := b.cfg.MaxConnections > 0 && len(b.conns) >= b.cfg.MaxConnections || b.closing.Load()
 	if !full {
-		b.conns[cl] = struct{}{}
+		b.enter(cl)
 	}
 	b.mu.Unlock()
 	if full {

@@ -87,6 +87,8 @@ type Config struct {
 	MaxSubscriptions  int    // of one client
 	ServerReference   string // told to clients that are asked to move
 	Access            Access // nil: everybody may do everything
+	// Choose picks one of n, for the members of shared groups; nil: by chance. Any goroutine calls it.
+	Choose func(n int) int
 
 	Logger *slog.Logger
 }

@@ -131,7 +131,7 @@ func (c *client) proposeConnect() {
 	b := c.b
 	b.mu.Lock()
 	if !b.serving.Load() {
-		b.waiting[c] = struct{}{}
+		b.waiting = append(b.waiting, c)
 		b.mu.Unlock()
 		c.deadline.Store(conn.Tick() + ticks(servicePatience))
 		return

@@ -65,7 +65,7 @@ func (c *client) drain(ctx context.Context, timeout time.Duration) {
 	c.part(ctx)
 	for {
 		c.b.mu.Lock()
-		_, there := c.b.conns[c]
+		there := c.at != gone
 		c.b.mu.Unlock()
 		if !there {
 			return

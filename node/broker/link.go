@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 
@@ -143,7 +142,7 @@ func (b *Broker) plan(r *fsm.Route, self fsm.NodeRef) *plan {
 	}
 	for i := range r.Shared {
 		g := &r.Shared[i]
-		to, ok := choose(g, fsm.NodeRef{})
+		to, ok := b.choose(g, fsm.NodeRef{})
 		if !ok {
 			continue
 		}
@@ -159,7 +158,7 @@ func (b *Broker) plan(r *fsm.Route, self fsm.NodeRef) *plan {
 }
 
 // choose picks one of a group's nodes, not avoid if there is another.
-func choose(g *fsm.SharedRoute, avoid fsm.NodeRef) (fsm.NodeRef, bool) {
+func (b *Broker) choose(g *fsm.SharedRoute, avoid fsm.NodeRef) (fsm.NodeRef, bool) {
 	total := 0
 	for i, n := range g.Nodes {
 		if n != avoid {
@@ -169,7 +168,7 @@ func choose(g *fsm.SharedRoute, avoid fsm.NodeRef) (fsm.NodeRef, bool) {
 	if total == 0 {
 		return fsm.NodeRef{}, false
 	}
-	k := rand.IntN(total)
+	k := b.cfg.Choose(total)
 	for i, n := range g.Nodes {
 		if n == avoid {
 			continue
@@ -278,9 +277,9 @@ func (b *Broker) repick(m *fsm.Message, filter, group string, avoid fsm.NodeRef,
 		r := b.state.Route(m.Topic)
 		for i := range r.Shared {
 			if g := &r.Shared[i]; g.Filter == filter && g.Group == group {
-				to, ok = choose(g, avoid)
+				to, ok = b.choose(g, avoid)
 				if !ok && tries == 0 {
-					to, ok = choose(g, fsm.NodeRef{})
+					to, ok = b.choose(g, fsm.NodeRef{})
 				}
 			}
 		}

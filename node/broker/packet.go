@@ -220,8 +220,7 @@ func (c *client) Closed(error) {
 	}
 	c.conn.Unlock()
 	b.mu.Lock()
-	delete(b.conns, c)
-	delete(b.waiting, c)
+	b.remove(c)
 	if b.clients[c.info.id] == c {
 		delete(b.clients, c.info.id)
 	}
