@@ -36,6 +36,7 @@ var layers = []struct {
 	{"node", []string{"node", "fsm", "proto"}},
 	{"cmd", []string{"cmd", "node", "cluster", "fsm", "proto"}},
 	{"test", []string{"test", "proto"}},
+	{"test/bench", []string{"node", "fsm", "proto"}}, // it measures what it is made of
 }
 
 // direction holds for test files, too: a test that joins two layers belongs above both of them. The
@@ -54,6 +55,9 @@ func direction(t *tree) (out []string) {
 		}
 		if s.isTest() && within(s.folder(), "cmd") {
 			may = append(may, "test/harness")
+		}
+		if s.isTest() && within(s.folder(), "node/broker") {
+			may = append(may, "test/sim")
 		}
 		for _, i := range s.imports() {
 			if folder, ok := i.own(); ok && !within(folder, may...) {
