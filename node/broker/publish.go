@@ -39,6 +39,7 @@ type intake struct {
 	blocks  block
 	held    *publish // the first of them, decoded
 	bytes   []byte   // PUBLISH packets behind it, whole
+	at      int      // those before it in bytes are taken
 	goodbye []byte   // the DISCONNECT behind those
 	full    bool     // nothing more is read
 
@@ -52,7 +53,7 @@ func (c *client) take(first byte, body, raw []byte, ba *conn.Batch) error {
 	in := &c.intake
 	if in.blocks != 0 {
 		in.bytes = append(in.bytes, raw...)
-		if len(in.bytes) > c.b.cfg.MaxBufferedBytes {
+		if len(in.bytes)-in.at > c.b.cfg.MaxBufferedBytes {
 			in.full = true
 			c.held.Store(true)
 			c.conn.Pause()
@@ -175,18 +176,17 @@ func (c *client) allow(why block, ba *conn.Batch) {
 		return
 	}
 	in.blocks |= blockRouting // nobody else takes publishes meanwhile
-	at := 0
 	for in.blocks == blockRouting && c.phase == phaseOnline {
 		if p := in.held; p != nil {
 			in.held = nil
 			c.route(p, ba)
 			continue
 		}
-		if at == len(in.bytes) {
+		if in.at == len(in.bytes) {
 			break
 		}
-		first, body, n, err := mqtt.Split(in.bytes[at:], c.b.cfg.MaxPacketSize)
-		at += n
+		first, body, n, err := mqtt.Split(in.bytes[in.at:], c.b.cfg.MaxPacketSize)
+		in.at += n
 		var p *publish
 		if err == nil {
 			p, err = c.decode(first, body, ba)
@@ -200,11 +200,12 @@ func (c *client) allow(why block, ba *conn.Batch) {
 		}
 	}
 	in.blocks &^= blockRouting
-	if at == len(in.bytes) {
+	if in.at == len(in.bytes) { // also when the connection ended meanwhile, see abandonIntake
 		in.bytes = nil
 	} else {
-		in.bytes = append([]byte(nil), in.bytes[at:]...)
+		in.bytes = append([]byte(nil), in.bytes[in.at:]...)
 	}
+	in.at = 0
 	if len(in.bytes) > 0 || in.held != nil || c.phase != phaseOnline {
 		if in.blocks == 0 && c.phase == phaseOnline { // what blocked it has gone meanwhile
 			in.blocks |= blockOrder
@@ -311,7 +312,7 @@ func (c *client) abandonIntake() {
 	if in.held != nil && in.held.qos == 0 {
 		n++
 	}
-	for b := in.bytes; len(b) > 0; {
+	for b := in.bytes[in.at:]; len(b) > 0; {
 		first, _, size, err := mqtt.Split(b, 0)
 		if err != nil || size == 0 {
 			break
@@ -321,6 +322,6 @@ func (c *client) abandonIntake() {
 		}
 		b = b[size:]
 	}
-	in.held, in.bytes = nil, nil
+	in.held, in.bytes, in.at = nil, nil, 0
 	c.drop(fsm.ReasonNoQuorum, n)
 }
