@@ -10,6 +10,7 @@ import (
 
 // TestThreeNodes runs on one cluster, healed between its parts.
 func TestThreeNodes(t *testing.T) {
+	beside(t)
 	c := h.Start(t, 3, flags...)
 	parts(t, c, []part{
 		{"order", testOrder},

@@ -11,7 +11,7 @@ import (
 
 // A session is queued for while it is away, its node dies, and another node has all of it.
 func testOffline(t *testing.T, c *h.Cluster) {
-	list := payloads(1000)
+	list := payloads(heavy(400, 1000))
 	sub := stored(t, c.Node(1), "offline", h.V5)
 	sub.Subscribe(2, "offline/1", "offline/2")
 	sub.Disconnect()

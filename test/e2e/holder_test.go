@@ -11,7 +11,7 @@ import (
 // elsewhere, several times.
 func testHolderKilled(t *testing.T, c *h.Cluster) {
 	const rounds = 4
-	each := heavy(400, 4000)
+	each := heavy(200, 4000)
 	list := payloads(each * rounds)
 	at := c.Node(1)
 	sub := stored(t, at, "holder-sub", h.V5)

@@ -20,6 +20,13 @@ func heavy(quick, long int) int {
 	return quick
 }
 
+// beside lets a test run beside others, unless they are long and heavy.
+func beside(t *testing.T) {
+	if heavy(0, 1) == 0 {
+		t.Parallel()
+	}
+}
+
 // flags of all clusters: queues without a limit, so that a count is a count.
 var flags = []string{"--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0"}
 

@@ -8,6 +8,7 @@ import (
 
 // TestClusterInOperation runs on one cluster, healed between its parts.
 func TestClusterInOperation(t *testing.T) {
+	beside(t)
 	c := h.Start(t, 3, flags...)
 	parts(t, c, []part{
 		{"rolling restart", testRolling},

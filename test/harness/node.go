@@ -129,11 +129,13 @@ func (n *Node) Stop() {
 	}
 }
 
-// Pause is SIGSTOP, Resume SIGCONT.
+// Pause is SIGSTOP, Resume SIGCONT. It returns when nothing of the process runs any more, which on a
+// busy machine is a while after the signal.
 func (n *Node) Pause() {
 	n.t.Helper()
 	n.signal(syscall.SIGSTOP)
 	n.paused = true
+	n.await("stopped", func() bool { return stopped(n.cmd.Process.Pid) })
 }
 
 // Resume lets a paused process go on.
