@@ -7,8 +7,10 @@ import (
 )
 
 // Apply does what the log asks of this node. It is one of the cluster's handler calls, on the
-// goroutine that applies the log.
+// goroutine that applies the log: also of what it held before this node was in service, and before
+// Attach. Then there is nobody to deliver to, and what was dropped has been counted.
 func (b *Broker) Apply(effects []fsm.Effect) {
+	serving := b.serving.Load()
 	for i := range effects {
 		e := &effects[i]
 		if e.Sequence > 1 && (e.Kind == fsm.EffectPublished || e.Kind == fsm.EffectDeliver0) {
@@ -18,11 +20,13 @@ func (b *Broker) Apply(effects []fsm.Effect) {
 		case fsm.EffectEnqueued, fsm.EffectDeliver0:
 			if c := b.connection(e.Client, e.Epoch); c != nil {
 				c.fromLog(e)
-			} else if e.Kind == fsm.EffectDeliver0 && b.serving.Load() {
+			} else if e.Kind == fsm.EffectDeliver0 && serving {
 				b.stats.drop(e.Client, fsm.ReasonOffline, 1)
 			}
 		case fsm.EffectPublished:
-			b.publishedHere(e)
+			if serving {
+				b.publishedHere(e)
+			}
 		case fsm.EffectPicked:
 			m := newMessage(e.Message)
 			b.settlePicks(m, e.Picks)
@@ -36,6 +40,9 @@ func (b *Broker) Apply(effects []fsm.Effect) {
 				c.end(mqtt.AdministrativeAction)
 			}
 		case fsm.EffectDropped:
+			if !serving {
+				continue
+			}
 			if e.Client != "" {
 				if c := b.connection(e.Client, 0); c != nil {
 					c.drops[e.Reason].Add(uint64(e.N))

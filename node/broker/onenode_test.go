@@ -238,6 +238,13 @@ func (c *peer) publish(topic string, qos byte, id uint16) {
 	c.send((&mqtt.Publish{QoS: qos, Topic: []byte(topic), PacketID: id, Payload: []byte("x")}).Append(nil, c.version))
 }
 
+// subscribe makes a subscription and takes its SUBACK.
+func (c *peer) subscribe(filter string, qos byte) {
+	c.t.Helper()
+	c.send((&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Subscription{{Filter: filter, QoS: qos}}}).Append(nil, c.version))
+	c.expect(mqtt.SUBACK)
+}
+
 // next is the next packet.
 func (c *peer) next() (first byte, body []byte) {
 	c.t.Helper()
@@ -320,5 +327,44 @@ func TestEndsWhileRouting(t *testing.T) {
 	}
 	if n := l.Losses("p")[fsm.ReasonNoQuorum]; n != 2 {
 		t.Errorf("%d publishes are counted as lost, want the 2 that were not taken", n)
+	}
+}
+
+// TestBeforeService: what the log holds from before is neither delivered nor counted again, and needs no
+// cluster: it comes while that is being opened.
+func TestBeforeService(t *testing.T) {
+	b, err := New(Config{
+		Node: "n1", MaxPacketSize: 1 << 20, ReceiveMaximum: 1, MaxInflight: 1, ConnectTimeout: time.Minute, MaxBufferedBytes: 4096,
+	}, fsm.New("n1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &fsm.Message{Topic: "t", Publisher: "p", QoS: 1, Expires: 1000}
+	b.Apply([]fsm.Effect{
+		{Kind: fsm.EffectPublished, Message: m, Index: 1, Picks: []fsm.Pick{{ID: 1, Filter: "t", Group: "g"}}},
+		{Kind: fsm.EffectPicked, Message: m, Index: 2, Picks: []fsm.Pick{{ID: 2, Filter: "t", Group: "g"}}},
+		{Kind: fsm.EffectDropped, Client: "c", Reason: fsm.ReasonExpired, N: 5, Index: 3},
+	})
+	if s := b.Stats(); s.Dropped != [fsm.ReasonCount]uint64{} {
+		t.Errorf("counted: %v", s.Dropped)
+	}
+}
+
+// TestDropsOnce: what the owner of a session drops counts once, for its client as in the sums.
+func TestDropsOnce(t *testing.T) {
+	l, _ := newLone(t, nil)
+	s := l.dial(&mqtt.Connect{Version: mqtt.V5, ClientID: "s", HasSessionExpiry: true, SessionExpiry: 60, HasMaxPacketSize: true, MaxPacketSize: 40})
+	s.subscribe("t/#", 1)
+	p := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "p"})
+	p.publish("t/a-topic-that-makes-the-packet-too-large", 1, 1)
+	p.expect(mqtt.PUBACK)
+	l.eventually("it is dropped", func() bool { return l.Losses("s")[fsm.ReasonTooLarge] == 1 })
+	l.settle()
+	info, _ := l.on("s").describe()
+	if n := info.Dropped[fsm.ReasonTooLarge]; n != 1 {
+		t.Errorf("the client lost %d", n)
+	}
+	if n := l.Stats().Dropped[fsm.ReasonTooLarge]; n != 1 {
+		t.Errorf("the node dropped %d", n)
 	}
 }

@@ -30,8 +30,7 @@ func (c *client) progress() (p *fsmpb.Progress, received []fsm.Range) {
 	done := c.sess.TakeProgress()
 	received = c.sess.TakeReceived()
 	p = &fsmpb.Progress{Cursor: done.Cursor, Done: pairs(done.Done), Received: pairs(received)}
-	for _, d := range c.sess.TakeDrops() {
-		c.drops[d.Reason].Add(1)
+	for _, d := range c.sess.TakeDrops() { // counted when the log has them
 		p.Drops = append(p.Drops, &fsmpb.Drop{Seq: d.Seq, Reason: uint32(d.Reason)})
 	}
 	return p, received
