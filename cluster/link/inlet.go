@@ -153,6 +153,9 @@ func (in *inlet) deliver(f *clusterpb.Frame) clusterpb.LinkCode {
 // Relayed hands over a frame that came to this node through the log. To be called in log order, on
 // the goroutine that applies it. frame is copied if it has to wait for the lease.
 func (l *Links) Relayed(from fsm.NodeRef, sequence uint64, frame []byte) {
+	if l.host.Self().Incarnation == 0 {
+		return // for the clients of an earlier incarnation: from has another link to the next one
+	}
 	l.mu.Lock()
 	in := l.in[from]
 	if in == nil && from.Incarnation > l.ended[from.Node] {

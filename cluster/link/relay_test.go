@@ -221,3 +221,37 @@ func allocationFree(t *testing.T, run func() float64) {
 		t.Errorf("%v allocations per frame", best)
 	}
 }
+
+// TestRelayOfAnEarlierLife: the log of a node that comes back holds relays to its last incarnation, of
+// peers that live still. They must not spoil what these send to the next one.
+func TestRelayOfAnEarlierLife(t *testing.T) {
+	w := newWorld(t, Config{}, "a", "b")
+	a, b := w.nodes["a"], w.nodes["b"]
+	relayed := make(chan struct{})
+	w.relays <- func() {
+		b.become(0) // not in service yet: it applies what it missed
+		b.leased.Store(false)
+		b.Relayed(a.ref, 3, packed(3, frame(99, 1)))
+		b.become(7)
+		b.Relayed(a.ref, 1, packed(1, frame(0, 1)))
+		close(relayed)
+	}
+	<-relayed
+	b.leased.Store(true)
+	eventually(t, "the relay that waited for the lease arrives", func() bool { return slices.Equal(b.payloads(1), numbers(0, 1)) })
+	l := newLedger()
+	for i := 1; i < 3; i++ { // its link counts from 1: the first has come through the log
+		a.Send(b.ref, frame(i, 1), entry{l, i})
+	}
+	eventually(t, "settled", func() bool { return l.count(clusterpb.LinkTaken) == 2 })
+	if got := b.payloads(1); !slices.Equal(got, []string{"0", "2"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// packed is a frame as a Relay carries it.
+func packed(sequence uint64, f *clusterpb.Frame) []byte {
+	p, _ := clusterpb.Pack(nil, f)
+	p.Sequence = sequence
+	return p.AppendRelay(nil, 0)
+}
