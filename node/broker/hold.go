@@ -204,7 +204,7 @@ func (b *Broker) Deliver(from fsm.NodeRef, f *clusterpb.Frame) clusterpb.LinkCod
 }
 
 func (b *Broker) take(from fsm.NodeRef, f *clusterpb.Frame, m *message, ba *conn.Batch) clusterpb.LinkCode {
-	if f.After != 0 { // a group without a member is found another one from here, later
+	if f.After != 0 && !b.holds.passed(from, f.After) { // a group without a member is found another one from here, later
 		b.holds.take(from, f.After, m, f.Plain, f.Shared, ba)
 		return clusterpb.LinkTaken
 	}

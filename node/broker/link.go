@@ -36,10 +36,8 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 		m.now = b.cluster.Now()
 		m.expires = max(1, m.now+int64(p.expiry)*1000)
 	}
-	after := c.last[p.qos]
-	if after != 0 && b.holds.passed(self, after) {
-		after, c.last[p.qos] = 0, 0
-	}
+	after := c.last[p.qos] // for the other nodes, which may be further behind than this one
+	ahead := after != 0 && !b.holds.passed(self, after)
 	matched := len(targets) > 0 || len(r.Nodes) > 0 || len(r.Shared) > 0
 	plan := b.plan(r, self)
 	var waits *onLinks
@@ -53,7 +51,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 			waits.again = m.keep()
 		}
 	}
-	if after != 0 {
+	if ahead {
 		c.ahead += p.size()
 	}
 	if c.pending > maxPending || c.ahead > maxAhead {
@@ -63,10 +61,10 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 	c.conn.Unlock()
 
 	if len(targets) > 0 || len(plan.here) > 0 {
-		if after == 0 {
-			b.deliverHere(m, targets, plan.here, ba)
-		} else {
+		if ahead {
 			b.holds.local(self, after, m, plan.here)
+		} else {
+			b.deliverHere(m, targets, plan.here, ba)
 		}
 	}
 	congested := b.sendRemote(m, plan, after, waits)
