@@ -81,7 +81,7 @@ func describeClient(w io.Writer, id string, d *adminpb.DescribeClientResponse, f
 		if s.Expires != 0 {
 			line("Expires in", duration(time.UnixMilli(s.Expires).Sub(at)))
 		}
-		line("Queued", fmt.Sprintf("%d messages, %d bytes; %d to %d are not acknowledged", s.Queued, s.QueuedBytes, s.Cursor+1, s.Last))
+		line("Queued", fmt.Sprintf("%d messages, %d bytes", s.Queued, s.QueuedBytes))
 		line("Will", yes(s.HasWill))
 	} else {
 		line("Session", "none is stored")
