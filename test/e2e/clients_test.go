@@ -210,7 +210,7 @@ func python(t *testing.T) string {
 // The subscriber's node is killed in the middle; the session goes on on another one.
 func testPahoPython(t *testing.T, c *h.Cluster) {
 	interpreter := python(t)
-	count := heavy(100, 2000)
+	count := heavy(100, 500)
 	list := payloads(count)
 	for i, v := range []string{"3.1.1", "5.0"} {
 		transport := []string{"tcp", "websockets"}[i]

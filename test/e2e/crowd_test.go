@@ -4,27 +4,46 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	h "github.com/skein-mqtt/skein/test/harness"
 )
 
-// abreast runs fn for 0 to count-1, so many at a time, and reports all errors.
-func abreast(t *testing.T, count, at int, fn func(i int) error) {
+// abreast runs fn for 0 to count-1, so many at a time, and reports how many fail, and why the first do.
+func abreast(t *testing.T, what string, count, at int, fn func(i int) error) {
 	t.Helper()
-	var group sync.WaitGroup
-	defer group.Wait()
+	var (
+		group  sync.WaitGroup
+		failed atomic.Int64
+	)
 	slots := make(chan struct{}, at)
 	for i := range count {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			if err := fn(i); err != nil {
-				t.Errorf("%d: %v", i, err)
+			if err := fn(i); err != nil && failed.Add(1) <= 3 {
+				t.Errorf("%s %d: %v", what, i, err)
 			}
 		})
 	}
+	group.Wait()
+	if n := failed.Load(); n > 3 {
+		t.Errorf("%s: %d of %d failed", what, n, count)
+	}
+}
+
+// next takes the next packet, which must be of that type and with that code.
+func next(c *h.Client, packetType, code byte) error {
+	p, err := c.Next(h.Patience)
+	if err != nil {
+		return err
+	}
+	if p.Type != packetType || p.Code != code {
+		return fmt.Errorf("unexpected %s", p)
+	}
+	return nil
 }
 
 // admitted connects and wants success.
@@ -48,23 +67,22 @@ func testCrowdTakenOver(t *testing.T, c *h.Cluster) {
 	}
 	older := make([]*h.Client, count)
 	newer := make([]*h.Client, count)
-	abreast(t, count, 50, func(i int) (err error) {
+	abreast(t, "connect", count, 50, func(i int) (err error) {
 		older[i], err = admitted(c.Nodes[i%3], h.V5, connect(i))
 		return err
 	})
 	if t.Failed() {
 		return
 	}
-	abreast(t, count, 50, func(i int) (err error) {
+	abreast(t, "take over", count, 50, func(i int) (err error) {
 		newer[i], err = admitted(c.Nodes[(i+1)%3], h.V5, connect(i))
 		return err
 	})
-	abreast(t, count, 50, func(i int) error {
-		p, err := older[i].Next(h.Patience)
-		if err != nil || p.Type != h.DISCONNECT || p.Code != 0x8E {
-			return fmt.Errorf("%s %w instead of DISCONNECT 0x8E", p, err)
+	abreast(t, "taken over", count, 50, func(i int) error {
+		if err := next(older[i], h.DISCONNECT, 0x8E); err != nil {
+			return err
 		}
-		if p, err = older[i].Next(h.Patience); err == nil || errors.Is(err, h.ErrQuiet) {
+		if p, err := older[i].Next(h.Patience); err == nil || errors.Is(err, h.ErrQuiet) {
 			return fmt.Errorf("%s instead of the end of the connection", p)
 		}
 		older[i].Close()
@@ -74,11 +92,8 @@ func testCrowdTakenOver(t *testing.T, c *h.Cluster) {
 		if err := newer[i].Send(h.Packet{Type: h.PINGREQ}); err != nil {
 			return err
 		}
-		if p, err = newer[i].Next(h.Patience); err != nil || p.Type != h.PINGRESP {
-			return fmt.Errorf("the newer connection: %s %w instead of PINGRESP", p, err)
-		}
-		newer[i].Disconnect()
-		return nil
+		defer newer[i].Disconnect()
+		return next(newer[i], h.PINGRESP, 0)
 	})
 }
 
@@ -176,7 +191,7 @@ func testBurst(t *testing.T, c *h.Cluster) {
 	count := heavy(500, 10000)
 	clients := make([]*h.Client, count)
 	begin := time.Now()
-	abreast(t, count, 500, func(i int) error {
+	abreast(t, "connect", count, 500, func(i int) error {
 		p := h.Packet{ClientID: fmt.Sprintf("burst-%d", i), Clean: i%10 != 0, KeepAlive: 60}
 		if !p.Clean {
 			p.Props = []h.Property{{ID: h.SessionExpiry, Num: 30}}
@@ -198,15 +213,12 @@ func testBurst(t *testing.T, c *h.Cluster) {
 	if int(connected) < count {
 		t.Errorf("the nodes count %v connections, want %d", connected, count)
 	}
-	abreast(t, count, 500, func(i int) error {
+	abreast(t, "ping", count, 500, func(i int) error {
 		defer clients[i].Disconnect()
 		if err := clients[i].Send(h.Packet{Type: h.PINGREQ}); err != nil {
 			return err
 		}
-		if p, err := clients[i].Next(h.Patience); err != nil || p.Type != h.PINGRESP {
-			return fmt.Errorf("%s %w instead of PINGRESP", p, err)
-		}
-		return nil
+		return next(clients[i], h.PINGRESP, 0)
 	})
 }
 

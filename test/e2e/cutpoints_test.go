@@ -157,7 +157,7 @@ var cuts = []cut{
 // Exchanges are left at every step, on every version; their node dies; they go on elsewhere with
 // the same packet ids, and each message counts once.
 func testCutPoints(t *testing.T, c *h.Cluster) {
-	for round := range heavy(1, 10) {
+	for round := range heavy(1, 6) {
 		victim := c.Follower()
 		if round%2 == 1 {
 			victim = c.Leader()

@@ -10,8 +10,8 @@ import (
 // The node that holds both ends of a QoS 2 stream is killed in the middle of it; both go on
 // elsewhere, several times.
 func testHolderKilled(t *testing.T, c *h.Cluster) {
-	const rounds = 4
-	each := heavy(200, 4000)
+	rounds := heavy(2, 4)
+	each := heavy(200, 1500)
 	list := payloads(each * rounds)
 	at := c.Node(1)
 	sub := stored(t, at, "holder-sub", h.V5)

@@ -28,7 +28,19 @@ func beside(t *testing.T) {
 }
 
 // flags of all clusters: queues without a limit, so that a count is a count.
-var flags = []string{"--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0"}
+var flags = append([]string{"--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0"}, patience()...)
+
+// patience of the nodes with each other. Long tests keep a machine busy with more than its nodes, and
+// a node that gets no processor for half a second is rightly taken for dead, with its clean sessions.
+func patience() (flags []string) {
+	if heavy(0, 1) == 0 {
+		return nil
+	}
+	for _, f := range []string{"lease=2s", "raft_heartbeat=2s", "raft_election=2s", "raft_lease=1500ms", "grace=6s"} {
+		flags = append(flags, "--set", "cluster."+f)
+	}
+	return flags
+}
 
 // quiet is how long a test waits to see that nothing more comes.
 const quiet = 300 * time.Millisecond

@@ -81,7 +81,7 @@ func testPahoGo3(t *testing.T, c *h.Cluster) {
 		waitToken(t, "subscribe", sub.SubscribeMultiple(map[string]byte{topic + "/0": 0, topic + "/1": 1, topic + "/2": 2}, nil))
 		pub := paho3.NewClient(options("pub", other))
 		waitToken(t, "connect", pub.Connect())
-		list := payloads(heavy(40, 400))
+		list := payloads(heavy(40, 100))
 		publish := func(qos byte, list []string) {
 			var tokens []paho3.Token
 			for _, p := range list {
@@ -158,7 +158,7 @@ func testPahoGo5(t *testing.T, c *h.Cluster) {
 			t.Fatal(err)
 		}
 		pub := connect(options("pub", other))
-		list := payloads(heavy(40, 400))
+		list := payloads(heavy(40, 100))
 		publish := func(qos byte, list []string) {
 			t.Helper()
 			for _, p := range list {

@@ -24,12 +24,12 @@ func testRolling(t *testing.T, c *h.Cluster) {
 			tr.publish(f, n, h.NewSession(t, name+"-pub", v))
 		}
 	}
-	for range heavy(1, 3) {
+	for range heavy(1, 2) {
 		for _, n := range c.Nodes {
 			n.Stop()
 			n.Start()
 			n.WaitReady()
-			flows[0].more(t, heavy(50, 1000))
+			flows[0].more(t, heavy(50, 300))
 		}
 	}
 	tr.end()
@@ -57,7 +57,7 @@ func testFourth(t *testing.T, c *h.Cluster) {
 	second := newFlow("fourth/through", 1)
 	readers := []*reader{moving, staying, tr.subscribe(second, fourth, h.NewSession(t, "fourth-there", h.V311))}
 	tr.publish(second, fourth, h.NewSession(t, "fourth-there-pub", h.V5))
-	second.more(t, heavy(100, 2000))
+	second.more(t, heavy(100, 1000))
 
 	tr.use(c.Nodes[:3])
 	if out, err := fourth.Skein("drain", fourth.ID); err != nil {

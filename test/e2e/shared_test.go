@@ -112,7 +112,7 @@ func testShared(t *testing.T, c *h.Cluster) {
 				}
 			}
 			pub := clean(t, c.Node(1), topic+"-pub", h.V5)
-			list := payloads(heavy(120, 3000))
+			list := payloads(heavy(120, 1000))
 			publishAll(t, pub, topic, qos, list)
 			settle(t, members, list)
 			same(t, topic, total(members), list)
@@ -148,7 +148,7 @@ func testSharedKilled(t *testing.T, c *h.Cluster) {
 			join(session("b"), others[1], filter, qos), join(cleanMember, others[1], filter, qos),
 		}
 		pub := stored(t, others[0], topic+"-pub", h.V5)
-		list := payloads(heavy(400, 4000))
+		list := payloads(heavy(400, 1500))
 		for i, p := range list {
 			if i == len(list)/2 {
 				victim.Kill()

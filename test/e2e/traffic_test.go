@@ -16,14 +16,18 @@ import (
 type traffic struct {
 	t     testing.TB
 	stop  chan struct{} // closed: publishers end
+	once  sync.Once     // closes it
 	group sync.WaitGroup
 
 	mu    sync.Mutex
 	nodes []*h.Node
 }
 
+// newTraffic ends with the test at the latest.
 func newTraffic(t testing.TB, c *h.Cluster) *traffic {
-	return &traffic{t: t, stop: make(chan struct{}), nodes: append([]*h.Node(nil), c.Nodes...)}
+	tr := &traffic{t: t, stop: make(chan struct{}), nodes: append([]*h.Node(nil), c.Nodes...)}
+	t.Cleanup(tr.end)
+	return tr
 }
 
 // flow is what one publisher sends to a topic of its own.
@@ -205,7 +209,7 @@ func (f *flow) more(t testing.TB, count int) {
 
 // end stops the publishers and waits for what they sent to arrive.
 func (tr *traffic) end() {
-	close(tr.stop)
+	tr.once.Do(func() { close(tr.stop) })
 	tr.group.Wait()
 }
 
