@@ -1,6 +1,8 @@
 package session
 
 import (
+	"strings"
+
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
@@ -248,7 +250,7 @@ func (s *Session) alias(h mqtt.PublishHeader, topic string, ids []uint32, props,
 		if s.aliases == nil {
 			s.aliases = make(map[string]uint16)
 		}
-		s.aliases[topic] = alias
+		s.aliases[strings.Clone(topic)] = alias // the caller's may be in memory that is used again
 	}
 	return alias, beside
 }

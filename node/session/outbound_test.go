@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/mqtt"
@@ -317,6 +318,21 @@ func TestAliasOut(t *testing.T) {
 }
 
 // TestLimit: Pump stops when dst is full, and goes on later.
+// TestAliasOwnsItsTopic: what names the topic is the publisher's buffer, which soon holds another one.
+func TestAliasOwnsItsTopic(t *testing.T) {
+	s := New(Config{Version: mqtt.V5, Window: 9, AliasOut: 2})
+	buffer := []byte("first")
+	topic := unsafe.String(unsafe.SliceData(buffer), len(buffer))
+	publish := func() string {
+		return said(t, mqtt.V5, s.AppendPublish(nil, mqtt.PublishHeader{}, topic, nil, nil, []byte("m")))
+	}
+	equal(t, "new", publish(), `m:0alias1="first"`)
+	copy(buffer, "other")
+	equal(t, "another", publish(), `m:0alias2="other"`)
+	copy(buffer, "first")
+	equal(t, "known", publish(), `m:0alias1=""`)
+}
+
 func TestLimit(t *testing.T) {
 	s := clean(9)
 	for range 3 {
