@@ -113,9 +113,6 @@ func (b *Broker) settlePicks(m *message, picks []fsm.Pick) {
 	var returned []uint64
 	for _, p := range picks {
 		if b.pick(m, p.Filter, p.Group, p.ID, true, b.applying) {
-			if m.qos == 2 { // nobody else may have it from now on
-				b.lazy.confirm(picked(p.ID))
-			}
 			continue
 		}
 		if p.ID != 0 {

@@ -189,22 +189,30 @@ func (c *client) pushZero(ba *conn.Batch) {
 	}
 }
 
-// pick gives a message to one member of a shared group on this node; false: there is none that may
-// have it. clean: to a clean client only, as the log asks.
+// pick gives a message to one member of a shared group on this node; false: there is none. If there are
+// only such as may not have it, it is dropped: handed back, it would come again and again. clean: to a
+// clean client only, as the log asks.
 func (b *Broker) pick(m *message, filter, name string, id uint64, clean bool, ba *conn.Batch) bool {
 	if m.expires != 0 && m.now == 0 {
 		m.now = b.cluster.Now()
 	}
+	var denied *client
 	for _, s := range b.local.members(filter, name) {
 		qos := min(m.qos, s.QoS)
-		if s.persistent && (clean || qos > 0) || !s.c.mayReceive(m.topic) {
-			continue
-		}
-		if s.c.share(m, s, qos, id, ba) {
+		switch {
+		case s.persistent && (clean || qos > 0):
+		case !s.c.mayReceive(m.topic):
+			denied = s.c
+		case s.c.share(m, s, qos, id, ba):
 			return true
 		}
 	}
-	return false
+	if denied == nil {
+		return false
+	}
+	denied.drop(fsm.ReasonNotAllowed, 1)
+	b.lazy.confirm(picked(id))
+	return true
 }
 
 // share is give for a member of a shared group; false when the client is gone.
@@ -224,6 +232,10 @@ func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) 
 		c.drop(fsm.ReasonExpired, 1)
 		c.b.lazy.confirm(picked(id))
 		return true
+	}
+	if qos == 2 { // nobody else may have it from now on, unless this node sees that it was never sent
+		c.b.lazy.confirm(picked(id))
+		id = 0
 	}
 	e := session.Shared{
 		Entry: fsm.Entry{Message: m.keep(), QoS: qos, Retain: retain, IDs: s.ids, Filter: s.Filter, Group: s.Group},

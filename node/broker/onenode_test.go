@@ -2,6 +2,7 @@ package broker
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -366,5 +367,49 @@ func TestDropsOnce(t *testing.T) {
 	}
 	if n := l.Stats().Dropped[fsm.ReasonTooLarge]; n != 1 {
 		t.Errorf("the node dropped %d", n)
+	}
+}
+
+// guests may not have messages of a topic that begins with "secret".
+type guests struct{ Access }
+
+func (guests) MayPublish(_, _, _ string) bool     { return true }
+func (guests) MayReceive(_, _, topic string) bool { return !strings.HasPrefix(topic, "secret") }
+
+// TestGroupWithoutPermission: a message for a group of which nobody may have it is dropped and counted,
+// not handed around in the log for ever.
+func TestGroupWithoutPermission(t *testing.T) {
+	l, _ := newLone(t, nil)
+	s := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "s"})
+	s.subscribe("$share/g/secret/#", 1)
+	p := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "p"})
+	l.on("p").with(func(*conn.Batch) { l.cfg.Access = guests{} })                                                                      // what follows is read with that lock held
+	p.send((&mqtt.Publish{QoS: 1, Retain: true, Topic: []byte("secret/1"), PacketID: 1, Payload: []byte("x")}).Append(nil, p.version)) // by the log
+	p.expect(mqtt.PUBACK)
+	p.publish("secret/2", 1, 2) // by the links
+	p.expect(mqtt.PUBACK)
+	l.settle()
+	l.eventually("both are settled", func() bool { return l.Losses("s")[fsm.ReasonNotAllowed] == 2 && l.fsm.Counts().Assigned == 0 })
+}
+
+// TestNeverSentIsHandedOn: a QoS 2 message that waits for a member of a group goes to another one when
+// that member ends [MQTT-4.8.2-5].
+func TestNeverSentIsHandedOn(t *testing.T) {
+	l, _ := newLone(t, nil)
+	one := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "one", HasReceiveMaximum: true, ReceiveMaximum: 1})
+	one.subscribe("$share/g/t", 2)
+	p := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "p"})
+	for _, payload := range []string{"sent", "waits"} {
+		m := &mqtt.Publish{QoS: 2, Retain: true, Topic: []byte("t"), PacketID: uint16(len(payload)), Payload: []byte(payload)}
+		p.send(m.Append(nil, p.version)) // by the log
+		p.expect(mqtt.PUBREC)
+	}
+	one.expect(mqtt.PUBLISH)
+	l.eventually("the log has let go of them", func() bool { return l.fsm.Counts().Assigned == 0 })
+	two := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "two"})
+	two.subscribe("$share/g/t", 2)
+	_ = one.Close()
+	if body := two.expect(mqtt.PUBLISH); !strings.HasSuffix(string(body), "waits") {
+		t.Errorf("got %q", body)
 	}
 }
