@@ -145,7 +145,7 @@ func (c *client) handshake(ctx context.Context, n target) (*wire, harness.Packet
 	number := c.conns
 	p := c.connectPacket(number)
 	will := c.will
-	c.w.model.Note(c.who, number, "CONNECT to %s", n.id)
+	c.w.model.Place(c.who, number, n.id)
 	if c.cut.hit(sentConnect, c) {
 		_ = w.send(p)
 		c.w.model.Note(c.who, number, "cut after CONNECT")

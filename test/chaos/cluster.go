@@ -44,7 +44,11 @@ func (c *cluster) place() (*node, error) {
 		}
 		*a = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	for i, target := range []string{n.peer, n.gossip} {
+	targets := []string{n.peer, n.gossip}
+	if !relayed {
+		targets = nil
+	}
+	for i, target := range targets {
 		r, err := newRelay(c.net, id, target, i == 1, c.owner)
 		if err != nil {
 			return nil, err
@@ -58,36 +62,49 @@ func (c *cluster) place() (*node, error) {
 	return n, nil
 }
 
-// owner is the node that a local port belongs to, "" for a stranger. Relays ask.
-func (c *cluster) owner(port int) string {
+// owner is the node that the far end of a connection belongs to, "" for a stranger. Relays ask.
+func (c *cluster) owner(near, far net.Addr) string {
 	c.mu.Lock()
 	all := slices.Clone(c.all)
 	c.mu.Unlock()
+	if far.Network() == "udp" { // datagrams leave from where they are awaited
+		for _, n := range all {
+			if n.gossip == far.String() {
+				return n.id
+			}
+		}
+		return ""
+	}
 	byPid := make(map[int]string)
 	var pids []int
 	for _, n := range all {
-		if n.gossip == fmt.Sprintf("127.0.0.1:%d", port) { // datagrams leave from where they are awaited
-			return n.id
-		}
 		if pid := n.pid(); pid != 0 {
 			pids = append(pids, pid)
 			byPid[pid] = n.id
 		}
 	}
-	return byPid[socketOwner(port, pids)]
+	return byPid[socketOwner(near.(*net.TCPAddr), far.(*net.TCPAddr), pids)]
+}
+
+// known is one of a node's addresses as the others know it.
+func (n *node) known(relay int, address string) string {
+	if len(n.relays) == 0 {
+		return address
+	}
+	return n.relays[relay].address()
 }
 
 func (c *cluster) start(n *node) error {
 	var joined []string
 	for _, o := range c.nodes {
 		if o != n {
-			joined = append(joined, o.relays[1].address())
+			joined = append(joined, o.known(1, o.gossip))
 		}
 	}
 	args := []string{
 		"run", "--node-id", n.id, "--data", n.data, "--listen", "tcp://" + n.mqtt, "--http", n.http, "--admin", n.admin,
 		"--peer", n.peer, "--gossip", n.gossip, "--bootstrap-expect", fmt.Sprint(c.expect), "--join", strings.Join(joined, ","),
-		"--set", "peer.advertise=" + n.relays[0].address(), "--set", "gossip.advertise=" + n.relays[1].address(),
+		"--set", "peer.advertise=" + n.known(0, n.peer), "--set", "gossip.advertise=" + n.known(1, n.gossip),
 		"--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0", "--set", "mqtt.sys_interval=0s",
 		"--set", "cluster.snapshot_bytes=2MiB",
 	}

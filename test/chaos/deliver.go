@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"fmt"
+
 	"github.com/skein-mqtt/skein/test/harness"
 )
 
@@ -121,7 +123,12 @@ func (m *Model) shared(s *session, msg *message, i *interest, p harness.Packet) 
 // within a connection.
 func (m *Model) inOrder(s *session, v *seen, msg *message, before receipt, p harness.Packet, conn uint32) {
 	if before.count == 0 && !msg.unordered && msg.seq < v.last && (p.QoS > 0 || v.lastConn == conn) {
-		m.violate(Order, msg, "%s got it after number %d", s.who.name, v.last)
+		m.put(Order, fmt.Sprintf("message %s: %s got it after number %d", msg, s.who.name, v.last), func() string {
+			if first := msg.find(v.last); first != nil {
+				return m.history(msg) + "  what came before, " + first.String() + ":\n" + m.history(first)
+			}
+			return m.history(msg)
+		})
 	}
 	if msg.seq > v.last {
 		v.last, v.lastConn = msg.seq, conn

@@ -20,7 +20,15 @@ type fault struct {
 	do   func(ctx context.Context, c *cluster, rng *rand.Rand) error
 }
 
-var faults = []fault{
+// faults are all that can be done here.
+var faults = func() []fault {
+	if relayed {
+		return slices.Concat(onProcesses, onNetwork)
+	}
+	return onProcesses
+}()
+
+var onProcesses = []fault{
 	{"kill-follower", killFollower},
 	{"kill-leader", killLeader},
 	{"kill-two", killTwo},
@@ -33,6 +41,9 @@ var faults = []fault{
 	{"wipe", wipe},
 	{"grow", grow},
 	{"transfer", transfer},
+}
+
+var onNetwork = []fault{
 	{"cut-one", cutOne},
 	{"cut-leader", cutLeader},
 	{"cut-pair", cutPair},
@@ -57,7 +68,7 @@ func between(rng *rand.Rand, low, high float64) time.Duration {
 	return time.Duration((low + rng.Float64()*(high-low)) * float64(time.Second))
 }
 
-// some is a node that does not lead.
+// follower is a node that does not lead.
 func (c *cluster) follower(ctx context.Context, rng *rand.Rand) (*node, error) {
 	leader, err := c.leader(ctx)
 	if err != nil {

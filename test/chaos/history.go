@@ -45,7 +45,16 @@ type event struct {
 // party is somebody that a history names: a client, and where its connections went.
 type party struct {
 	name  string
-	notes []note // oldest first; the model's lock guards them
+	notes []note            // oldest first; the model's lock guards them
+	at    map[uint32]string // the node of each connection
+}
+
+// place names a connection.
+func (p *party) place(conn uint32) string {
+	if node := p.at[conn]; node != "" {
+		return fmt.Sprintf("%s #%d on %s", p.name, conn, node)
+	}
+	return fmt.Sprintf("%s #%d", p.name, conn)
 }
 
 // note is something that happened to a node or to a client's connections.
@@ -81,7 +90,7 @@ func (m *Model) history(msg *message, more ...*party) string {
 	last := msg.sent
 	for _, e := range msg.events {
 		last = max(last, e.at)
-		lines = append(lines, line{e.at, fmt.Sprintf("%s #%d: %s (packet id %d)", e.who.name, e.conn, kindNames[e.kind], e.id)})
+		lines = append(lines, line{e.at, fmt.Sprintf("%s: %s (packet id %d)", e.who.place(e.conn), kindNames[e.kind], e.id)})
 		if !slices.Contains(parties, e.who) && len(more) == 0 {
 			parties = append(parties, e.who)
 		}
@@ -94,7 +103,7 @@ func (m *Model) history(msg *message, more ...*party) string {
 	for _, p := range parties {
 		for _, n := range p.notes {
 			if within(n.at) {
-				lines = append(lines, line{n.at, fmt.Sprintf("%s #%d: %s", p.name, n.conn, n.text)})
+				lines = append(lines, line{n.at, p.place(n.conn) + ": " + n.text})
 			}
 		}
 	}

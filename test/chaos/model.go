@@ -11,7 +11,7 @@ import (
 // Model is what the clients sent and were answered, and what must and may follow from it. All
 // methods may be called by any goroutine and return at once.
 type Model struct {
-	began time.Time
+	now func() time.Duration // since the run began
 
 	mu       sync.Mutex
 	streams  map[streamID]*stream
@@ -86,10 +86,12 @@ func parsePayload(s string) (id streamID, seq int, ok bool) {
 
 // NewModel is a model of nothing. onNote, if not nil, is told what happens to nodes and clients.
 func NewModel(onNote func(string)) *Model {
-	return &Model{began: time.Now(), streams: make(map[streamID]*stream), onNote: onNote, stats: newStats()}
+	began := time.Now()
+	return &Model{
+		now:     func() time.Duration { return time.Since(began) },
+		streams: make(map[streamID]*stream), onNote: onNote, stats: newStats(), fault: calm,
+	}
 }
-
-func (m *Model) now() time.Duration { return time.Since(m.began) }
 
 // Node writes down what was done to a node or to the network.
 func (m *Model) Node(format string, args ...any) {
@@ -107,6 +109,17 @@ func (m *Model) Note(p *party, conn uint32, format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p.add(note{at: m.now(), conn: conn, text: fmt.Sprintf(format, args...)})
+}
+
+// Place says which node a client's connection goes to.
+func (m *Model) Place(p *party, conn uint32, node string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.at == nil {
+		p.at = make(map[uint32]string)
+	}
+	p.at[conn] = node
+	p.add(note{at: m.now(), conn: conn, text: "CONNECT"})
 }
 
 // Send is a new message of a stream, at the moment before its PUBLISH leaves.

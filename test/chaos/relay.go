@@ -14,7 +14,7 @@ type relay struct {
 	net     *network
 	to      string // the node behind it
 	target  string // its real address
-	who     func(port int) string
+	who     func(near, far net.Addr) string
 	tcp     net.Listener
 	udp     *net.UDPConn
 	targets *net.UDPAddr
@@ -22,9 +22,9 @@ type relay struct {
 	gone    chan struct{}
 }
 
-// newRelay listens on a loopback port. who finds out which node a local port belongs to; packets
-// relays datagrams, too.
-func newRelay(n *network, to, target string, packets bool, who func(port int) string) (*relay, error) {
+// newRelay listens on a loopback port. who finds out which node the far end of a connection
+// belongs to; packets relays datagrams, too.
+func newRelay(n *network, to, target string, packets bool, who func(near, far net.Addr) string) (*relay, error) {
 	r := &relay{net: n, to: to, target: target, who: who, gone: make(chan struct{})}
 	var err error
 	if r.tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -75,7 +75,7 @@ func (r *relay) accept() {
 
 // connection joins one connection with one of our own to the node, once the network lets it.
 func (r *relay) connection(conn net.Conn) {
-	from := r.who(conn.RemoteAddr().(*net.TCPAddr).Port)
+	from := r.who(conn.LocalAddr(), conn.RemoteAddr())
 	p := &pipe{relay: r, near: conn, over: make(chan struct{})}
 	r.net.mu.Lock()
 	r.net.pipes[p] = struct{}{}
@@ -195,7 +195,7 @@ func (r *relay) datagrams() {
 		if err != nil {
 			return
 		}
-		who := r.who(from.Port)
+		who := r.who(r.udp.LocalAddr(), from)
 		rule, _ := r.net.at(direction{who, r.to})
 		if who == "" || rule.cut {
 			continue

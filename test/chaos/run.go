@@ -60,7 +60,6 @@ func Run(ctx context.Context, o *Options) (*Model, error) {
 			say(s)
 		}
 	})
-	m.fault = calm
 	r := &run{options: o, model: m, world: &world{model: m}, cluster: newCluster(o, m), schedule: newSchedule(o)}
 	defer r.cluster.down()
 	if err := r.cluster.up(ctx); err != nil {

@@ -46,33 +46,37 @@ func (v Violation) String() string {
 // violationsKept bounds what is kept in full.
 const violationsKept = 25
 
-// violate adds a violation. The caller holds the lock.
-func (m *Model) violate(c Class, msg *message, format string, args ...any) {
+// put adds a violation; history is asked for if it is kept. The caller holds the lock.
+func (m *Model) put(c Class, what string, history func() string) {
 	if len(m.broken) >= violationsKept {
 		m.hushed++
 		return
 	}
-	v := Violation{At: m.now(), Class: c, What: fmt.Sprintf(format, args...), Fault: m.fault}
-	if msg != nil {
-		v.What = fmt.Sprintf("message %s: %s", msg, v.What)
-		v.History = m.history(msg)
-	}
+	v := Violation{At: m.now(), Class: c, What: what, Fault: m.fault, History: history()}
 	m.broken = append(m.broken, v)
 	if m.onNote != nil {
 		m.onNote("VIOLATION " + v.String())
 	}
 }
 
+// violate adds a violation that concerns a message, or none. The caller holds the lock.
+func (m *Model) violate(c Class, msg *message, format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	if msg == nil {
+		m.put(c, what, func() string { return "" })
+		return
+	}
+	m.put(c, fmt.Sprintf("message %s: %s", msg, what), func() string { return m.history(msg) })
+}
+
 // Violate adds a violation that concerns no message; who's connections, if not nil, are shown.
 func (m *Model) Violate(c Class, who *party, format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.violate(c, nil, format, args...)
-	if who != nil && m.hushed == 0 {
-		now := m.now()
-		v := &m.broken[len(m.broken)-1]
-		v.History = m.history(&message{stream: &stream{}, from: who, sent: now - 10*time.Second})
-	}
+	m.put(c, fmt.Sprintf(format, args...), func() string {
+		from := m.now() - 10*time.Second
+		return m.history(&message{stream: &stream{}, from: who, sent: from})
+	})
 }
 
 // Violations are all so far.
@@ -163,10 +167,7 @@ func (m *Model) CloseRound() {
 		if l.who != nil {
 			more = []*party{l.who}
 		}
-		m.violate(c, nil, "message %s did not reach %s", l.msg, l.where)
-		if m.hushed == 0 {
-			m.broken[len(m.broken)-1].History = m.history(l.msg, more...)
-		}
+		m.put(c, fmt.Sprintf("message %s did not reach %s", l.msg, l.where), func() string { return m.history(l.msg, more...) })
 	}
 	for _, st := range m.ordered {
 		for _, msg := range st.live {
