@@ -19,6 +19,7 @@ type sub struct {
 	c          *client
 	persistent bool // it has the log's messages from the log, and the links' at QoS 0 only
 	ids        []uint32
+	slot       uint64 // of a clean client's SUBSCRIBE: of two under way the later one counts
 	// since is the log index at which the subscriber read the retained messages: what the log carried
 	// up to there came that way or is not owed.
 	since atomic.Uint64

@@ -413,3 +413,36 @@ func TestNeverSentIsHandedOn(t *testing.T) {
 		t.Errorf("got %q", body)
 	}
 }
+
+// TestLaterSubscribeCounts: of two SUBSCRIBEs of one filter that are under way the later one decides,
+// though it has nothing to wait for but the first one's barrier.
+func TestLaterSubscribeCounts(t *testing.T) {
+	l, _ := newLone(t, nil)
+	s := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "s"})
+	l.hold(true)
+	for qos := range byte(2) {
+		s.send((&mqtt.Subscribe{PacketID: uint16(qos + 1), Filters: []mqtt.Subscription{{Filter: "t", QoS: qos}}}).Append(nil, s.version))
+	}
+	c := l.on("s")
+	l.eventually("the second is active", func() bool {
+		c.conn.Lock()
+		defer c.conn.Unlock()
+		return c.subs[subKey{"t", ""}] != nil && c.subs[subKey{"t", ""}].QoS == 1
+	})
+	l.hold(false)
+	s.expect(mqtt.SUBACK)
+	s.expect(mqtt.SUBACK)
+	p := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "p"})
+	p.publish("t", 1, 1)
+	if first, _ := s.next(); first != 0x32 {
+		t.Errorf("got %x, want a PUBLISH at QoS 1", first)
+	}
+}
+
+// hold stops the log, or lets it go on.
+func (l *lone) hold(stuck bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stuck = stuck
+	l.wake.Broadcast()
+}

@@ -210,7 +210,7 @@ func (c *client) subscribeClean(granted []fsm.Subscription, done completion, ba 
 			return
 		}
 		for i, s := range granted {
-			c.activate(s, ready[i], ba)
+			c.activate(s, done.slot, ready[i], ba)
 		}
 		c.push(ba)
 		c.subscribed(done, ba)
@@ -240,18 +240,20 @@ func (c *client) subscribeClean(granted []fsm.Subscription, done completion, ba 
 
 // activate makes a clean client's subscription active, with the retained messages that it is to get:
 // what is published later on comes live, after them. Caller holds the lock.
-func (c *client) activate(s fsm.Subscription, existed bool, ba *conn.Batch) {
-	if s.Group != "" { // nothing retained for shared subscriptions [MQTT-3.3.1]
-		c.addSub(s)
-		return
-	}
+func (c *client) activate(s fsm.Subscription, slot uint64, existed bool, ba *conn.Batch) {
 	n := newSub(c, s)
-	old := c.subs[n.key()]
-	if old != nil {
+	n.slot = slot
+	if old := c.subs[n.key()]; old != nil {
+		if old.slot > slot { // of a later SUBSCRIBE, which had less to wait for
+			return
+		}
 		n.since.Store(old.since.Load())
 	}
 	c.subs[n.key()] = n
 	c.b.local.put(n)
+	if s.Group != "" { // nothing retained for shared subscriptions [MQTT-3.3.1]
+		return
+	}
 	if s.RetainHandling == 2 || s.RetainHandling == 1 && existed {
 		return
 	}
