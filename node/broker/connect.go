@@ -41,6 +41,10 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	if p.HasReceiveMaximum {
 		c.info.window = min(c.info.window, int(p.ReceiveMaximum))
 	}
+	if !c.fits(len(c.connack().Append(nil, p.Version))) {
+		c.version = 0 // nothing can be said to it
+		return c.refuse(mqtt.PacketTooLarge, ba)
+	}
 	if c.b.beyond.Load() {
 		return c.refuse(mqtt.ServerUnavailable, ba)
 	}
@@ -48,6 +52,12 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	c.conn.Pause()
 	c.deadline.Store(conn.Tick() + ticks(connectPatience))
 	return nil
+}
+
+// fits tells whether the client takes a packet of that size [MQTT-3.1.2-24].
+func (c *client) fits(size int) bool {
+	limit := c.connect.MaxPacketSize
+	return limit == 0 || uint64(size) <= uint64(limit)
 }
 
 const (
@@ -228,8 +238,8 @@ func (c *client) connected(r fsm.Result) {
 	}
 }
 
-// admit sends the CONNACK and lets the client speak. Caller holds the lock; there is a lease.
-func (c *client) admit(ba *conn.Batch) {
+// connack is the CONNACK of a CONNECT that is accepted.
+func (c *client) connack() *mqtt.Connack {
 	b, p := c.b, c.connect
 	ack := &mqtt.Connack{SessionPresent: c.intake.present}
 	if c.version == mqtt.V5 {
@@ -248,6 +258,12 @@ func (c *client) admit(ba *conn.Batch) {
 		ack.HasMaximumQoS, ack.MaximumQoS = b.cfg.MaxQoS < 2, b.cfg.MaxQoS
 		ack.NoRetain, ack.NoWildcards, ack.NoShared = !b.cfg.RetainAvailable, !b.cfg.WildcardAvailable, !b.cfg.SharedAvailable
 	}
+	return ack
+}
+
+// admit sends the CONNACK and lets the client speak. Caller holds the lock; there is a lease.
+func (c *client) admit(ba *conn.Batch) {
+	ack := c.connack()
 	c.phase = phaseOnline
 	c.deadline.Store(0)
 	if k := c.info.keepalive; k > 0 { // [MQTT-3.1.2-22]
@@ -257,7 +273,7 @@ func (c *client) admit(ba *conn.Batch) {
 		return append(ack.Append(dst, c.version), c.intake.releases...)
 	})
 	c.intake.releases = nil
-	b.stats.connects.Add(1)
+	c.b.stats.connects.Add(1)
 	c.push(ba)
 	c.conn.Resume()
 }

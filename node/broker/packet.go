@@ -187,6 +187,9 @@ func (c *client) sayDisconnect(code mqtt.ReasonCode, ba *conn.Batch) {
 	d := &mqtt.Disconnect{Code: code}
 	if code == mqtt.UseAnotherServer || code == mqtt.ServerMoved {
 		d.ServerReference = c.b.cfg.ServerReference
+		if d.ServerReference != "" && !c.fits(len(d.Append(nil, c.version))) {
+			d.ServerReference = ""
+		}
 	}
 	c.say(ba, func(dst []byte) []byte { return d.Append(dst, c.version) })
 }
@@ -250,9 +253,7 @@ func (c *client) sever() {
 	c.abandonIntake()
 	ba := getBatch()
 	if tell {
-		c.say(ba, func(dst []byte) []byte {
-			return (&mqtt.Disconnect{Code: mqtt.UseAnotherServer, ServerReference: c.b.cfg.ServerReference}).Append(dst, c.version)
-		})
+		c.sayDisconnect(mqtt.UseAnotherServer, ba)
 		c.finish(ba)
 	}
 	c.conn.Unlock()

@@ -27,6 +27,9 @@ func (c *client) subscribe(first byte, body []byte, ba *conn.Batch) error {
 	if err := p.Decode(c.version, first, body); err != nil {
 		return err
 	}
+	if err := c.answerable(len(p.Filters)); err != nil {
+		return err
+	}
 	slot := c.sess.Open(session.Suback, p.PacketID)
 	start := func(ba *conn.Batch) { c.startSubscribe(&p, slot, ba) }
 	if len(c.ops.waiting) > 0 {
@@ -35,6 +38,14 @@ func (c *client) subscribe(first byte, body []byte, ba *conn.Batch) error {
 		start(ba)
 	}
 	return c.limitOperations()
+}
+
+// answerable finds what asks for a SUBACK or UNSUBACK that the client does not take.
+func (c *client) answerable(filters int) error {
+	if c.version == mqtt.V5 && !c.fits(len((&mqtt.Suback{Codes: make([]byte, filters)}).Append(nil, mqtt.V5))) {
+		return &mqtt.Error{Code: mqtt.PacketTooLarge, Msg: "the acknowledgement would exceed the client's Maximum Packet Size"}
+	}
+	return nil
 }
 
 func (c *client) limitOperations() error {
@@ -278,6 +289,9 @@ func (c *client) activate(s fsm.Subscription, slot uint64, existed bool, ba *con
 func (c *client) unsubscribe(first byte, body []byte, ba *conn.Batch) error {
 	var p mqtt.Unsubscribe
 	if err := p.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	if err := c.answerable(len(p.Filters)); err != nil {
 		return err
 	}
 	slot := c.sess.Open(session.Unsuback, p.PacketID)

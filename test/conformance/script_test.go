@@ -54,8 +54,9 @@ type connection struct {
 }
 
 type event struct {
-	packet h.Packet
-	text   string // not a packet
+	packet  h.Packet
+	version byte   // of the connection that it came on
+	text    string // not a packet
 }
 
 // begin ends the case before and starts one.
@@ -164,7 +165,7 @@ func (c *connection) next(d time.Duration) bool {
 	case p.Type == h.CONNACK && p.Code == 0:
 		c.online = true
 	}
-	c.events = append(c.events, event{packet: p})
+	c.events = append(c.events, event{packet: p, version: c.version})
 	return true
 }
 
@@ -222,7 +223,7 @@ func (s *script) show() string {
 			if e.text != "" {
 				fmt.Fprintf(&b, "%s %s\n", c.name, e.text)
 			} else {
-				fmt.Fprintf(&b, "%s <- %s\n", c.name, render(e.packet, c.version, c.all))
+				fmt.Fprintf(&b, "%s <- %s\n", c.name, render(e.packet, e.version, c.all))
 			}
 		}
 	}
