@@ -159,6 +159,9 @@ func (c *client) complete(ba *conn.Batch, d completion) {
 // leaseBack lets out what waited for the lease.
 func (c *client) leaseBack() {
 	c.with(func(ba *conn.Batch) {
+		if !c.b.leased() {
+			return // it has gone again: what waits is looked at later
+		}
 		if c.phase == phaseGated {
 			c.admit(ba)
 		}
@@ -222,7 +225,7 @@ func (c *client) push(ba *conn.Batch) {
 // resumeWhenDrained makes sure that what waits because the outbox is full goes on when it is not: no
 // acknowledgement may be due that would see to it. Caller holds the lock.
 func (c *client) resumeWhenDrained() {
-	if c.sess.Queued() > 0 && c.conn.OutLen() >= outboxLimit {
+	if c.sess.Queued() > 0 && c.conn.OutLen() >= outboxLimit/2 { // the outbox begins with room for a header
 		c.conn.NotifyDrained()
 	}
 }

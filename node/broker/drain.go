@@ -118,7 +118,8 @@ func (c *client) quiet() bool {
 	case phaseOver, phaseFresh:
 		return true
 	case phaseOnline:
-		return c.sess.Inflight() == 0 && !c.sess.Unanswered() && c.conn.OutLen() == 0
+		return c.intake.goodbye != nil || // it is not read any more
+			c.sess.Inflight() == 0 && !c.sess.Unanswered() && c.conn.OutLen() == 0
 	}
 	return false
 }

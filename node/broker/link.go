@@ -54,7 +54,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 	if ahead {
 		c.ahead += p.size()
 	}
-	if c.pending > maxPending || c.ahead > maxAhead {
+	if c.pending > maxPending || ahead && c.ahead > maxAhead {
 		c.intake.blocks |= blockLog
 		b.stalls.Store(true)
 	}

@@ -446,3 +446,46 @@ func (l *lone) hold(stuck bool) {
 	l.stuck = stuck
 	l.wake.Broadcast()
 }
+
+// TestGoodbyeBehindPublishes: who has sent DISCONNECT has no will any more, also when the connection is
+// ended before the publishes in front of it could be taken.
+func TestGoodbyeBehindPublishes(t *testing.T) {
+	l, _ := newLone(t, nil)
+	p := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "p", Will: &mqtt.Will{Topic: "will", Retain: true, Payload: []byte("x")}})
+	c := l.on("p")
+	l.leased.Store(false)
+	p.publish("t", 1, 1)
+	p.send((&mqtt.Disconnect{}).Append(nil, p.version))
+	l.eventually("both have come", func() bool {
+		c.conn.Lock()
+		defer c.conn.Unlock()
+		return c.intake.goodbye != nil
+	})
+	if !c.quiet() {
+		t.Error("a drain would wait for it")
+	}
+	c.with(func(ba *conn.Batch) { c.dismiss(mqtt.ServerUnavailable, ba) })
+	l.settle()
+	if n := l.fsm.RetainedCount(); n != 0 {
+		t.Error("the will was published")
+	}
+	if n := l.fsm.Counts().CleanClients; n != 0 {
+		t.Errorf("%d clients are left", n)
+	}
+}
+
+// TestNobodyIsAdmittedWithoutALease: the news that the lease is back may be late.
+func TestNobodyIsAdmittedWithoutALease(t *testing.T) {
+	l, _ := newLone(t, nil)
+	p := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "p"})
+	l.leased.Store(false)
+	c := l.on("p")
+	c.with(func(*conn.Batch) { c.phase = phaseGated }) // as one whose CONNECT was applied just now
+	l.LeaseBack()
+	if c.phase != phaseGated {
+		t.Error("it was admitted")
+	}
+	l.leased.Store(true)
+	l.LeaseBack()
+	p.expect(mqtt.CONNACK)
+}

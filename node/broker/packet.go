@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 
+	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/session"
 	"github.com/skein-mqtt/skein/proto/mqtt"
@@ -124,6 +125,15 @@ func (c *client) acknowledged(first byte, body []byte, ba *conn.Batch) error {
 
 // goodbye handles DISCONNECT.
 func (c *client) goodbye(first byte, body []byte, ba *conn.Batch) error {
+	if err := c.farewell(first, body); err != nil {
+		return c.fail(err, ba)
+	}
+	c.leave(ba)
+	return conn.ErrClosed
+}
+
+// farewell notes what a DISCONNECT says about the will and the session. Caller holds the lock.
+func (c *client) farewell(first byte, body []byte) error {
 	var p mqtt.Disconnect
 	err := p.Decode(c.version, first, body)
 	if err == nil && c.version == mqtt.V5 {
@@ -133,15 +143,14 @@ func (c *client) goodbye(first byte, body []byte, ba *conn.Batch) error {
 		}
 	}
 	if err != nil {
-		return c.fail(err, ba)
+		return err
 	}
 	c.clean = p.Code == mqtt.NormalDisconnection
 	if p.HasSessionExpiry {
 		e := min(p.SessionExpiry, c.b.cfg.SessionExpiryMax)
 		c.expiry = &e
 	}
-	c.leave(ba)
-	return conn.ErrClosed
+	return nil
 }
 
 // fail ends the connection because of what the client sent. Caller holds the lock.
@@ -239,9 +248,9 @@ func (c *client) sever() {
 		c.conn.Unlock()
 		return
 	}
-	if c.phase == phaseProposed || c.phase == phaseFresh {
+	if proposed := c.phase == phaseProposed; proposed || c.phase == phaseFresh {
 		c.conn.Unlock()
-		if c.phase == phaseProposed {
+		if proposed {
 			c.with(func(ba *conn.Batch) { c.dismiss(mqtt.ServerUnavailable, ba) })
 		}
 		return
@@ -249,6 +258,10 @@ func (c *client) sever() {
 	tell := c.phase == phaseOnline && c.version == mqtt.V5 && c.conn.OutLen() == 0
 	c.phase, c.ended = phaseOver, true
 	c.stash = nil
+	if c.sess.Clean() {
+		_, lost := c.sess.Leftover()
+		c.drop(fsm.ReasonSessionEnded, lost)
+	}
 	c.unsubscribeAll(false)
 	c.abandonIntake()
 	ba := getBatch()

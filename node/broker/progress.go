@@ -97,6 +97,12 @@ func (c *client) proposeEnd(done func()) {
 		return
 	}
 	c.ended = true
+	if g := c.intake.goodbye; g != nil { // the client has left, though not all that it published before is taken
+		c.intake.goodbye = nil
+		if first, body, _, err := mqtt.Split(g, 0); err == nil {
+			_ = c.farewell(first, body) // malformed: as if it had not said it
+		}
+	}
 	cmd := &fsmpb.Disconnect{ClientId: c.info.id, Epoch: uint64(c.epoch), Clean: c.clean}
 	if c.expiry != nil {
 		cmd.HasExpiry, cmd.Expiry = true, *c.expiry
