@@ -213,7 +213,7 @@ func testBurst(t *testing.T, c *h.Cluster) {
 	if int(connected) < count {
 		t.Errorf("the nodes count %v connections, want %d", connected, count)
 	}
-	abreast(t, "ping", count, 500, func(i int) error {
+	abreast(t, "ping", count, 50, func(i int) error {
 		defer clients[i].Disconnect()
 		if err := clients[i].Send(h.Packet{Type: h.PINGREQ}); err != nil {
 			return err
