@@ -21,8 +21,11 @@ func TestMain(m *testing.M) {
 	h.Main(m)
 }
 
-// common are the limits of all nodes: low enough to be reached by a few packets.
+// common are the limits of all nodes, low enough to be reached by a few packets, and leases that a
+// starved machine does not lose: what becomes of clients then is no matter of the protocol.
 var common = []string{
+	"--set", "cluster.lease=6s", "--set", "cluster.drift=1s", "--set", "cluster.grace=15s",
+	"--set", "cluster.raft_heartbeat=1500ms", "--set", "cluster.raft_election=1500ms", "--set", "cluster.raft_lease=1s",
 	"--set", "mqtt.receive_maximum=8", "--set", "mqtt.max_packet_size=4096", "--set", "mqtt.topic_alias_maximum=4",
 	"--set", "mqtt.max_topic_levels=16", "--set", "mqtt.deny_subscribe=denied/#",
 }

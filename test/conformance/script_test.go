@@ -12,10 +12,10 @@ import (
 )
 
 // patience is how long a transcript waits for what it says.
-const patience = 8 * time.Second
+const patience = 20 * time.Second
 
 // answerPatience is how long an action waits for its answer.
-const answerPatience = 5 * time.Second
+const answerPatience = 15 * time.Second
 
 // script runs one file.
 type script struct {
