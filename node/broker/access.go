@@ -1,5 +1,14 @@
 package broker
 
+// Identity is what the listener knows of a client before its CONNECT.
+type Identity struct {
+	// Username stands in place of CONNECT's when Verified.
+	Username string
+	// Verified: the client has proved who it is, with a certificate or a pre-shared key. The user name
+	// and the password in its CONNECT count for nothing.
+	Verified bool
+}
+
 // mayReceive tells whether the client may have a message of a topic. Its CONNECT has been read.
 func (c *client) mayReceive(topic string) bool {
 	a := c.b.cfg.Access

@@ -42,7 +42,8 @@ const (
 type client struct {
 	b        *Broker
 	conn     *conn.Conn
-	listener string // fixed
+	listener string   // fixed
+	identity Identity // fixed
 	opened   time.Time
 	at       int // in Broker.conns, whose mutex guards it
 
@@ -96,9 +97,14 @@ type completion struct {
 // ErrFull: the node has as many connections as it may.
 var ErrFull = errors.New("broker: mqtt.max_connections is reached")
 
-// Serve runs one connection, which it owns, until it has ended. listener is for people.
+// Serve is ServeAs for a client that nothing is known of.
 func (b *Broker) Serve(c *conn.Conn, listener string) error {
-	cl := &client{b: b, conn: c, listener: listener, opened: time.Now()}
+	return b.ServeAs(c, listener, Identity{})
+}
+
+// ServeAs runs one connection, which it owns, until it has ended. listener is for people.
+func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity) error {
+	cl := &client{b: b, conn: c, listener: listener, identity: id, opened: time.Now()}
 	cl.deadline.Store(conn.Tick() + ticks(b.cfg.ConnectTimeout))
 	b.mu.Lock()
 	full := b.cfg.MaxConnections > 0 && len(b.conns) >= b.cfg.MaxConnections || b.closing.Load()

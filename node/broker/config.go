@@ -51,8 +51,9 @@ type State interface {
 
 // Access decides who may connect and what they may do.
 type Access interface {
-	// Authenticate judges a CONNECT that is otherwise in order. It may block.
-	Authenticate(ctx context.Context, p *mqtt.Connect) mqtt.ReasonCode
+	// Authenticate judges a CONNECT that is otherwise in order. Of one whose identity is verified, p
+	// has the user name and no password. It may block.
+	Authenticate(ctx context.Context, p *mqtt.Connect, id Identity) mqtt.ReasonCode
 	// MayPublish and MayReceive are asked for each message, unless the answer is remembered: they
 	// must be quick. When they change their mind, Broker.AccessChanged is called.
 	MayPublish(username, clientID, topic string) bool

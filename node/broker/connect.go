@@ -27,6 +27,9 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	if code := c.b.check(p); code != mqtt.Success {
 		return c.refuse(code, ba)
 	}
+	if id := c.identity; id.Verified {
+		p.Username, p.HasUsername, p.Password = id.Username, true, nil
+	}
 	c.connect = p
 	c.info = info{id: p.ClientID, username: p.Username, keepalive: p.KeepAlive, window: int(c.b.cfg.MaxInflight)}
 	if p.ClientID == "" {
@@ -118,7 +121,7 @@ func (c *client) authenticate() {
 	c.b.spawn(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
 		defer cancel()
-		code := a.Authenticate(ctx, c.connect)
+		code := a.Authenticate(ctx, c.connect, c.identity)
 		if w := c.connect.Will; code == mqtt.Success && w != nil && !a.MayPublish(c.info.username, c.info.id, w.Topic) {
 			code = mqtt.NotAuthorized
 		}

@@ -1,15 +1,13 @@
-// Package listener accepts connections: TCP, TLS, WebSocket's underlying ones and Unix sockets, with
-// or without a PROXY protocol header in front.
+// Package listener accepts connections: TCP, TLS with certificates or pre-shared keys, WebSocket's
+// underlying ones and Unix sockets, with or without a PROXY protocol header in front.
 //
-// It owns addresses, certificates and whatever comes before the first byte of the client's own
-// protocol. It knows no MQTT, and nothing that a stranger does before his first packet makes
+// It owns addresses, certificates, keys, who a client is according to them, and whatever comes before
+// the first byte of the client's own protocol. It knows no MQTT, and nothing that a stranger does before his first packet makes
 // another connection wait.
 package listener
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,16 +26,21 @@ type Config struct {
 	// Serve runs one connection and returns when it has ended. It is called in a goroutine of its
 	// own and owns nc, whose RemoteAddr is the client's own. For ws and wss the upgrade is still
 	// to come.
-	Serve  func(nc net.Conn, s *Spec)
+	Serve  func(nc net.Conn, s *Spec, id Identity)
 	Logger *slog.Logger
+
+	look time.Duration // for tests: how often the files are looked at
 }
 
 // Listener accepts for one Spec.
 type Listener struct {
 	config Config
 	inner  net.Listener
-	tls    *tls.Config
+	guard  guard // nil: none
+	loaded []stamp
 	group  sync.WaitGroup
+
+	stopped chan struct{} // closed by Stop
 
 	mu      sync.Mutex
 	pending map[net.Conn]struct{} // in their handshake
@@ -52,11 +55,15 @@ func Open(config Config) (*Listener, error) {
 	if config.Handshake <= 0 {
 		config.Handshake = 10 * time.Second
 	}
-	l := &Listener{config: config, pending: make(map[net.Conn]struct{})}
-	s := &config.Spec
+	if config.look <= 0 {
+		config.look = lookInterval
+	}
+	l := &Listener{config: config, pending: make(map[net.Conn]struct{}), stopped: make(chan struct{})}
+	s := &l.config.Spec
 	var err error
-	if s.Cert != "" {
-		if l.tls, err = tlsConfig(s); err != nil {
+	if l.guard = newGuard(s, config.Logger); l.guard != nil {
+		l.loaded = stamps(l.guard.files())
+		if err = l.guard.load(); err != nil {
 			return nil, fmt.Errorf("listen: %s: %w", s.URL, err)
 		}
 	}
@@ -85,32 +92,6 @@ func removeStale(path string) {
 	}
 }
 
-func tlsConfig(s *Spec) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
-	if err != nil {
-		return nil, fmt.Errorf("cert, key: %w", err)
-	}
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	if s.Scheme == "wss" {
-		c.NextProtos = []string{"http/1.1"}
-	}
-	if s.CA != "" {
-		pem, err := os.ReadFile(s.CA)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		c.ClientCAs = x509.NewCertPool()
-		if !c.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s holds no certificate", s.CA)
-		}
-		c.ClientAuth = tls.VerifyClientCertIfGiven
-		if s.RequireClientCert {
-			c.ClientAuth = tls.RequireAndVerifyClientCert
-		}
-	}
-	return c, nil
-}
-
 // Addr is the bound address.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
@@ -118,7 +99,12 @@ func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 func (l *Listener) Spec() Spec { return l.config.Spec }
 
 // Start accepts until Close.
-func (l *Listener) Start() { l.group.Go(l.accept) }
+func (l *Listener) Start() {
+	l.group.Go(l.accept)
+	if l.guard != nil {
+		l.group.Go(func() { l.watch(l.loaded) })
+	}
+}
 
 // Stop takes no more connections; those that are being served go on.
 func (l *Listener) Stop() {
@@ -128,6 +114,7 @@ func (l *Listener) Stop() {
 		return
 	}
 	l.closed = true
+	close(l.stopped)
 	l.inner.Close()
 	for nc := range l.pending {
 		nc.Close()
@@ -162,24 +149,28 @@ func (l *Listener) accept() {
 }
 
 func (l *Listener) serve(raw net.Conn) {
-	nc := raw
-	if l.config.Spec.Proxy != nil || l.tls != nil {
+	nc, id := raw, Identity{}
+	if l.config.Spec.Proxy != nil || l.guard != nil {
 		var err error
-		if nc, err = l.handshake(raw); err != nil {
+		if nc, id, err = l.handshake(raw); err != nil {
 			raw.Close()
-			l.config.Logger.Debug("connection refused", "listener", l.config.Spec.URL, "remote", raw.RemoteAddr().String(), "error", err)
+			level := slog.LevelDebug // strangers may fail as often as they like
+			if errors.Is(err, errRefused) {
+				level = slog.LevelInfo
+			}
+			l.config.Logger.Log(context.Background(), level, "connection refused", "listener", l.config.Spec.URL, "remote", raw.RemoteAddr().String(), "error", err)
 			return
 		}
 	}
-	l.config.Serve(nc, &l.config.Spec)
+	l.config.Serve(nc, &l.config.Spec, id)
 }
 
 // handshake does what comes before the client's first byte.
-func (l *Listener) handshake(raw net.Conn) (net.Conn, error) {
+func (l *Listener) handshake(raw net.Conn) (nc net.Conn, id Identity, err error) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return nil, net.ErrClosed
+		return nil, id, net.ErrClosed
 	}
 	l.pending[raw] = struct{}{}
 	l.mu.Unlock()
@@ -188,27 +179,28 @@ func (l *Listener) handshake(raw net.Conn) (net.Conn, error) {
 		defer l.mu.Unlock()
 		delete(l.pending, raw)
 	}()
-	if err := raw.SetDeadline(time.Now().Add(l.config.Handshake)); err != nil {
-		return nil, err
+	deadline := time.Now().Add(l.config.Handshake)
+	if err := raw.SetDeadline(deadline); err != nil {
+		return nil, id, err
 	}
-	nc := raw
+	nc = raw
 	if p := l.config.Spec.Proxy; p != nil {
 		remote, err := p.accept(raw)
 		if err != nil {
-			return nil, err
+			return nil, id, err
 		}
 		tcp, ok := raw.(*net.TCPConn)
 		if !ok {
-			return nil, errNoHeader
+			return nil, id, errNoHeader
 		}
 		nc = &proxied{TCPConn: tcp, remote: remote}
 	}
-	if l.tls != nil {
-		secured := tls.Server(nc, l.tls)
-		if err := secured.HandshakeContext(context.Background()); err != nil {
-			return nil, err
+	if l.guard != nil {
+		ctx, cancel := context.WithDeadline(context.Background(), deadline)
+		defer cancel()
+		if nc, id, err = l.guard.secure(ctx, nc); err != nil {
+			return nil, id, err
 		}
-		nc = secured
 	}
-	return nc, raw.SetDeadline(time.Time{})
+	return nc, id, raw.SetDeadline(time.Time{})
 }

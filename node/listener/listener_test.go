@@ -24,19 +24,23 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// greet answers with the client's address and ends.
-func greet(nc net.Conn, s *Spec) {
+// greet answers with the client's address and, if it is verified, its name, and ends.
+func greet(nc net.Conn, s *Spec, id Identity) {
 	defer nc.Close()
-	_, _ = io.WriteString(nc, s.Scheme+" "+nc.RemoteAddr().String())
+	text := s.Scheme + " " + nc.RemoteAddr().String()
+	if id.Verified {
+		text += " " + id.Username
+	}
+	_, _ = io.WriteString(nc, text)
 }
 
-func start(t *testing.T, url string, serve func(net.Conn, *Spec)) *Listener {
+func start(t *testing.T, url string, serve func(net.Conn, *Spec, Identity)) *Listener {
 	t.Helper()
 	s, err := Parse(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(Config{Spec: s, Serve: serve, Handshake: time.Minute})
+	l, err := Open(Config{Spec: s, Serve: serve, Handshake: time.Minute, look: 5 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +162,7 @@ func TestTLS(t *testing.T) {
 // TestClose: it waits for those that are being served and cuts off handshakes.
 func TestClose(t *testing.T) {
 	serving, end := make(chan struct{}), make(chan struct{})
-	l := start(t, "tcp://127.0.0.1:0", func(nc net.Conn, _ *Spec) {
+	l := start(t, "tcp://127.0.0.1:0", func(nc net.Conn, _ *Spec, _ Identity) {
 		close(serving)
 		<-end
 		nc.Close()

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
+	"strings"
 
 	"github.com/pires/go-proxyproto"
 )
@@ -32,6 +34,44 @@ const (
 	longestV1 = 107
 	longestV2 = 16 + 4096
 )
+
+// parseProxy reads the settings of the PROXY protocol; nil: there are none.
+func parseProxy(query url.Values) (*Proxy, error) {
+	from := strings.Join(query["proxy_from"], ",")
+	var p Proxy
+	switch v := query.Get("proxy"); v {
+	case "":
+		if from != "" {
+			return nil, errors.New("proxy_from wants proxy=v2 (or v1) beside it")
+		}
+		return nil, nil
+	case "v1":
+		p.Version = 1
+	case "v2":
+		p.Version = 2
+	default:
+		return nil, fmt.Errorf("proxy wants v1 or v2, not %q", v)
+	}
+	for text := range strings.SplitSeq(from, ",") {
+		text = strings.TrimSpace(text)
+		if text == "" {
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			ip, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("proxy_from wants networks, as in 10.0.0.0/8,::1/128, not %q", text)
+			}
+			prefix = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		p.From = append(p.From, prefix.Masked())
+	}
+	if len(p.From) == 0 {
+		return nil, errors.New("proxy wants proxy_from=NETWORK,… beside it: the balancers that may speak for clients")
+	}
+	return &p, nil
+}
 
 // trusts tells whether a balancer at that address may speak for clients.
 func (p *Proxy) trusts(a net.Addr) bool {

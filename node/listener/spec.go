@@ -1,10 +1,10 @@
 package listener
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,7 +14,7 @@ import (
 // Spec is what a listener's URL says.
 type Spec struct {
 	URL     string // as configured: the listener's name
-	Scheme  string // tcp, tls, ws, wss, unix
+	Scheme  string // tcp, tls, psk, ws, wss, unix
 	Network string // tcp or unix, for net.Listen
 	Address string
 	Path    string // ws, wss: the only path that is served; empty: any
@@ -23,15 +23,32 @@ type Spec struct {
 	Proxy *Proxy
 
 	Cert, Key, CA     string // tls, wss
+	CRL               string // empty: certificates are not looked up
 	RequireClientCert bool
+	Keys              string // psk: the file of identities and keys
+	Hint              string // psk: told to clients of TLS 1.2
+	MinVersion        uint16 // of TLS; 0: 1.2
+	UseIdentity       bool   // the identity, or the certificate's common name, is the user name
+	UseSubject        bool   // the certificate's whole subject is
+}
+
+func (s *Spec) minVersion() uint16 { return max(s.MinVersion, tls.VersionTLS12) }
+
+// Authenticates tells whether nobody gets in without a certificate or a key.
+func (s *Spec) Authenticates() bool { return s.RequireClientCert || s.Keys != "" }
+
+var ofCertificates = []string{
+	"proxy", "proxy_from", "cert", "key", "ca", "crl", "require_client_cert", "use_identity_as_username",
+	"use_subject_as_username", "tls_version",
 }
 
 // settings are what the query may hold, by scheme.
 var settings = map[string][]string{
 	"tcp":  {"proxy", "proxy_from"},
 	"ws":   {"proxy", "proxy_from"},
-	"tls":  {"proxy", "proxy_from", "cert", "key", "ca", "require_client_cert"},
-	"wss":  {"proxy", "proxy_from", "cert", "key", "ca", "require_client_cert"},
+	"tls":  ofCertificates,
+	"wss":  ofCertificates,
+	"psk":  {"proxy", "proxy_from", "file", "hint", "use_identity_as_username", "tls_version"},
 	"unix": {},
 }
 
@@ -47,7 +64,7 @@ func Parse(text string) (Spec, error) {
 	s := Spec{URL: text, Scheme: u.Scheme, Network: "tcp", Address: u.Host}
 	known, ok := settings[u.Scheme]
 	if !ok {
-		return Spec{}, fmt.Errorf("%s:// %w: use one of tcp, tls, ws, wss, unix", u.Scheme, ErrScheme)
+		return Spec{}, fmt.Errorf("%s:// %w: use one of tcp, tls, psk, ws, wss, unix", u.Scheme, ErrScheme)
 	}
 	switch u.Scheme {
 	case "unix":
@@ -77,20 +94,53 @@ func Parse(text string) (Spec, error) {
 			return Spec{}, fmt.Errorf("%s is there twice", name)
 		}
 	}
-	s.Cert, s.Key, s.CA = query.Get("cert"), query.Get("key"), query.Get("ca")
-	if text := query.Get("require_client_cert"); text != "" {
-		if s.RequireClientCert, err = strconv.ParseBool(text); err != nil {
-			return Spec{}, fmt.Errorf("require_client_cert wants true or false, not %q", text)
-		}
-	}
-	switch {
-	case (u.Scheme == "tls" || u.Scheme == "wss") && (s.Cert == "" || s.Key == ""):
-		return Spec{}, errors.New("wants a certificate: cert=FILE&key=FILE")
-	case s.RequireClientCert && s.CA == "":
-		return Spec{}, errors.New("require_client_cert wants ca=FILE, the authority of the clients' certificates")
+	if err := s.secure(query); err != nil {
+		return Spec{}, err
 	}
 	s.Proxy, err = parseProxy(query)
 	return s, err
+}
+
+// secure reads the settings of certificates and keys.
+func (s *Spec) secure(query url.Values) error {
+	s.Cert, s.Key, s.CA, s.CRL = query.Get("cert"), query.Get("key"), query.Get("ca"), query.Get("crl")
+	s.Keys, s.Hint = query.Get("file"), query.Get("hint")
+	for name, to := range map[string]*bool{
+		"require_client_cert": &s.RequireClientCert, "use_identity_as_username": &s.UseIdentity, "use_subject_as_username": &s.UseSubject,
+	} {
+		if text := query.Get(name); text != "" {
+			yes, err := strconv.ParseBool(text)
+			if err != nil {
+				return fmt.Errorf("%s wants true or false, not %q", name, text)
+			}
+			*to = yes
+		}
+	}
+	switch text := query.Get("tls_version"); strings.TrimPrefix(text, "tlsv") {
+	case "":
+	case "1.2":
+		s.MinVersion = tls.VersionTLS12
+	case "1.3":
+		s.MinVersion = tls.VersionTLS13
+	default:
+		return fmt.Errorf("tls_version wants 1.2 or 1.3, the lowest that is spoken, not %q", text)
+	}
+	certificates := s.Scheme == "tls" || s.Scheme == "wss"
+	switch {
+	case certificates && (s.Cert == "" || s.Key == ""):
+		return errors.New("wants a certificate: cert=FILE&key=FILE")
+	case s.Scheme == "psk" && s.Keys == "":
+		return errors.New("wants file=FILE, a line IDENTITY:KEY for each client, the key in hexadecimal digits")
+	case len(s.Hint) > 128:
+		return errors.New("hint is longer than 128 bytes")
+	case (s.RequireClientCert || s.CRL != "") && s.CA == "":
+		return errors.New("require_client_cert and crl want ca=FILE, the authority of the clients' certificates")
+	case certificates && (s.UseIdentity || s.UseSubject) && !s.RequireClientCert:
+		return errors.New("use_identity_as_username and use_subject_as_username want require_client_cert=true")
+	case s.UseIdentity && s.UseSubject:
+		return errors.New("use_identity_as_username and use_subject_as_username exclude each other")
+	}
+	return nil
 }
 
 func orNone(known []string) string {
@@ -98,41 +148,4 @@ func orNone(known []string) string {
 		return "none"
 	}
 	return strings.Join(known, ", ")
-}
-
-func parseProxy(query url.Values) (*Proxy, error) {
-	from := strings.Join(query["proxy_from"], ",")
-	var p Proxy
-	switch v := query.Get("proxy"); v {
-	case "":
-		if from != "" {
-			return nil, errors.New("proxy_from wants proxy=v2 (or v1) beside it")
-		}
-		return nil, nil
-	case "v1":
-		p.Version = 1
-	case "v2":
-		p.Version = 2
-	default:
-		return nil, fmt.Errorf("proxy wants v1 or v2, not %q", v)
-	}
-	for text := range strings.SplitSeq(from, ",") {
-		text = strings.TrimSpace(text)
-		if text == "" {
-			continue
-		}
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			ip, err := netip.ParseAddr(text)
-			if err != nil {
-				return nil, fmt.Errorf("proxy_from wants networks, as in 10.0.0.0/8,::1/128, not %q", text)
-			}
-			prefix = netip.PrefixFrom(ip, ip.BitLen())
-		}
-		p.From = append(p.From, prefix.Masked())
-	}
-	if len(p.From) == 0 {
-		return nil, errors.New("proxy wants proxy_from=NETWORK,… beside it: the balancers that may speak for clients")
-	}
-	return &p, nil
 }

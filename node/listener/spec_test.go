@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"crypto/tls"
 	"strings"
 	"testing"
 )
@@ -14,6 +15,14 @@ func TestParse(t *testing.T) {
 		!s.RequireClientCert || s.Proxy == nil || s.Proxy.Version != 2 || len(s.Proxy.From) != 2 ||
 		s.Proxy.From[0].String() != "10.0.0.0/8" || s.Proxy.From[1].String() != "::1/128" {
 		t.Errorf("%+v %+v", s, s.Proxy)
+	}
+	s, err = Parse("psk://:8884?file=keys.psk&hint=here&use_identity_as_username=true&tls_version=tlsv1.3")
+	if err != nil || s.Keys != "keys.psk" || s.Hint != "here" || !s.UseIdentity || s.MinVersion != tls.VersionTLS13 || !s.Authenticates() {
+		t.Errorf("%+v %v", s, err)
+	}
+	s, err = Parse("wss://:1?cert=c&key=k&ca=a&crl=l&require_client_cert=1&use_subject_as_username=1")
+	if err != nil || s.CRL != "l" || !s.UseSubject || s.UseIdentity || s.minVersion() != tls.VersionTLS12 || !s.Authenticates() {
+		t.Errorf("%+v %v", s, err)
 	}
 	for text, want := range map[string]string{"ws://:1/mqtt": "/mqtt", "ws://:1": "", "ws://:1/": ""} {
 		if s, err := Parse(text); err != nil || s.Path != want {
@@ -37,8 +46,15 @@ func TestParse(t *testing.T) {
 		"tcp://:1?proxy=v2&proxy_from=10.0.0/8": "proxy_from wants networks",
 		"tls://:1":                              "wants a certificate",
 		"tls://:1?cert=c&key=k&require_client_cert=maybe": "true or false",
-		"tls://:1?cert=c&key=k&require_client_cert=true":  "wants ca=FILE",
-		"tcp://:1?a=%zz": "can't be read",
+		"tls://:1?cert=c&key=k&require_client_cert=true":  "want ca=FILE",
+		"tcp://:1?a=%zz":                  "can't be read",
+		"psk://:1":                        "wants file=FILE",
+		"psk://:1?file=f&cert=c":          "psk:// knows proxy, proxy_from, file",
+		"psk://:1?file=f&tls_version=1.1": "tls_version wants 1.2 or 1.3",
+		"psk://:1?file=f&hint=" + strings.Repeat("h", 129):         "hint is longer",
+		"tls://:1?cert=c&key=k&crl=l":                              "want ca=FILE",
+		"tls://:1?cert=c&key=k&ca=a&use_identity_as_username=true": "want require_client_cert=true",
+		"wss://:1?cert=c&key=k&ca=a&require_client_cert=true&use_identity_as_username=true&use_subject_as_username=true": "exclude each other",
 	} {
 		if s, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v %v", text, s, err)

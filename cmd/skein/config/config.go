@@ -15,7 +15,7 @@ import (
 type Config struct {
 	Node    Node     `key:"node" doc:"Who this node is."`
 	Data    Data     `key:"data" doc:"What it keeps on disk."`
-	Listen  []string `key:"listen" doc:"MQTT listeners, as URLs: tcp://HOST:PORT, ws://HOST:PORT/PATH, tls://, wss://, unix:///PATH.\nTheir own settings are the URL's query, or keys beside 'url:', as in tls://:8883?cert=c.pem&key=k.pem\nor tcp://:1883?proxy=v2&proxy_from=10.0.0.0/8 (PROXY protocol, required from these networks)."`
+	Listen  []string `key:"listen" doc:"MQTT listeners, as URLs: tcp://HOST:PORT, ws://HOST:PORT/PATH, tls://, wss://, psk://, unix:///PATH.\nTheir own settings are the URL's query, or keys beside 'url:', as in tls://:8883?cert=c.pem&key=k.pem\nor tcp://:1883?proxy=v2&proxy_from=10.0.0.0/8 (PROXY protocol, required from these networks)."`
 	HTTP    HTTP     `key:"http" doc:"Health, metrics and the status page."`
 	Admin   Admin    `key:"admin" doc:"The admin gRPC service, which 'skein get' and the like talk to."`
 	Peer    Peer     `key:"peer" doc:"Where the other nodes reach this one: the log and the links."`

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/skein-mqtt/skein/node/auth"
+	"github.com/skein-mqtt/skein/node/broker"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
 
@@ -11,9 +12,9 @@ import (
 type access struct{ *auth.Rules }
 
 // Authenticate implements broker.Access.
-func (a access) Authenticate(ctx context.Context, p *mqtt.Connect) mqtt.ReasonCode {
+func (a access) Authenticate(ctx context.Context, p *mqtt.Connect, id broker.Identity) mqtt.ReasonCode {
 	switch a.Rules.Authenticate(ctx, &auth.Attempt{
-		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername, Password: p.Password,
+		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername, Password: p.Password, Verified: id.Verified,
 	}) {
 	case auth.Allowed:
 		return mqtt.Success

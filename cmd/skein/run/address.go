@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
+
+	"github.com/skein-mqtt/skein/node/listener"
 )
 
 // advertised is what the other nodes are told: the configured address (a HOST alone takes the
@@ -82,11 +83,11 @@ func loopback(address string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// beyondLoopback are the listeners that others than this host can reach.
+// beyondLoopback are the listeners that others than this host can reach without a certificate or a key.
 func beyondLoopback(listeners []string) []string {
 	var out []string
 	for _, l := range listeners {
-		if u, err := url.Parse(l); err == nil && u.Scheme != "unix" && !loopback(u.Host) {
+		if s, err := listener.Parse(l); err == nil && s.Network != "unix" && !s.Authenticates() && !loopback(s.Address) {
 			out = append(out, l)
 		}
 	}

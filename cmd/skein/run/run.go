@@ -56,7 +56,8 @@ type node struct {
 }
 
 // Run runs a node until ctx ends or a signal comes: SIGTERM and SIGINT let its clients go first, a
-// second one ends it at once. It returns why the node could not go on, if that is so.
+// second one ends it at once. At SIGHUP it reads certificates and keys again. It returns why the node
+// could not go on, if that is so.
 func Run(ctx context.Context, cfg *config.Config) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
@@ -75,11 +76,29 @@ func Run(ctx context.Context, cfg *config.Config) error {
 			n.logger.Error("the access rules are not read again when they change", "error", err)
 		}
 	})
+	group.Go(func() { n.reload(ctx) })
 	err = n.wait(ctx, signals)
 	stop(nil)
 	n.close()
 	group.Wait()
 	return err
+}
+
+// reload has the listeners read their files again at each SIGHUP, until ctx ends.
+func (n *node) reload(ctx context.Context) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			for _, l := range n.listeners {
+				l.Reload()
+			}
+		}
+	}
 }
 
 // wait returns when the node is to end.
@@ -194,18 +213,17 @@ func (n *node) bind() error {
 }
 
 // serve runs one connection.
-func (n *node) serve(nc net.Conn, s *listener.Spec) {
-	c := conn.New
+func (n *node) serve(nc net.Conn, s *listener.Spec, id listener.Identity) {
 	if s.Scheme == "ws" || s.Scheme == "wss" {
 		wc, err := conn.Upgrade(nc, s.URL, s.Path, n.cfg.MQTT.ConnectTimeout)
 		if err != nil {
 			n.logger.Debug("WebSocket handshake failed", "listener", s.URL, "remote", nc.RemoteAddr().String(), "error", err)
 			return
 		}
-		_ = n.broker.Serve(wc, s.URL)
+		_ = n.broker.ServeAs(wc, s.URL, broker.Identity(id))
 		return
 	}
-	_ = n.broker.Serve(c(nc, s.URL), s.URL)
+	_ = n.broker.ServeAs(conn.New(nc, s.URL), s.URL, broker.Identity(id))
 }
 
 // join opens the node's part in the cluster.

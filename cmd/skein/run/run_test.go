@@ -76,8 +76,8 @@ func TestAdvertised(t *testing.T) {
 }
 
 func TestBeyondLoopback(t *testing.T) {
-	got := beyondLoopback([]string{"tcp://127.0.0.1:1", "tcp://[::1]:1", "ws://localhost:2", "unix:///x", "tcp://:1", "tls://10.0.0.1:3"})
-	if strings.Join(got, " ") != "tcp://:1 tls://10.0.0.1:3" {
+	got := beyondLoopback([]string{"tcp://127.0.0.1:1", "tcp://[::1]:1", "ws://localhost:2", "unix:///x", "tcp://:1", "tls://10.0.0.1:3?cert=c&key=k", "psk://:4?file=f", "tls://:5?cert=c&key=k&ca=a&require_client_cert=true"})
+	if strings.Join(got, " ") != "tcp://:1 tls://10.0.0.1:3?cert=c&key=k" {
 		t.Errorf("%q", got)
 	}
 }
