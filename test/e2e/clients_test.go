@@ -15,6 +15,9 @@ import (
 
 // TestRealClients runs the clients that people use on one cluster, healed between its parts.
 func TestRealClients(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in a short run")
+	}
 	beside(t)
 	c := h.Start(t, 3, flags...)
 	parts(t, c, []part{

@@ -8,6 +8,9 @@ import (
 
 // TestClusterInOperation runs on one cluster, healed between its parts.
 func TestClusterInOperation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in a short run")
+	}
 	beside(t)
 	c := h.Start(t, 3, flags...)
 	parts(t, c, []part{

@@ -20,6 +20,7 @@ import (
 
 // TestOneNodeInOperation runs on one node, healed between its parts.
 func TestOneNodeInOperation(t *testing.T) {
+	beside(t)
 	c := h.Start(t, 1, flags...)
 	parts(t, c, []part{
 		{"strangers", testStrangers},
@@ -156,6 +157,7 @@ func TestWrongUsageIsRefused(t *testing.T) {
 
 // Without any flag, in an empty folder, it is a broker.
 func TestRunWithoutFlags(t *testing.T) {
+	beside(t)
 	for _, port := range []int{1883, 8080, 7883, 7884, 7885} {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 // carries them: each subscriber has them in order, here, on other nodes, and at a lower QoS. Many of
 // its publishes on the log road then share a batch, and what went by the links belongs between them.
 func TestOrderAcrossTheRoads(t *testing.T) {
+	beside(t)
 	c := h.Start(t, 3, flags...)
 	for _, qos := range []byte{1, 2} {
 		topic := fmt.Sprintf("roads/%d", qos)

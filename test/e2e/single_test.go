@@ -9,6 +9,7 @@ import (
 )
 
 func TestSingleNodeKeepsItsStateAcrossRestarts(t *testing.T) {
+	beside(t)
 	c := h.Start(t, 1, flags...)
 	n := c.Node(1)
 	for name, end := range map[string]func(){"SIGTERM": n.Stop, "SIGKILL": n.Kill} {
@@ -111,6 +112,7 @@ func TestGarbageHarmsNobody(t *testing.T) {
 
 // A client that says nothing for one and a half times its keepalive is gone [MQTT-3.1.2-22].
 func TestKeepaliveEndsASilentClient(t *testing.T) {
+	beside(t)
 	c := h.Start(t, 1, flags...)
 	x, _ := c.Node(1).MustConnect(h.V5, h.Packet{ClientID: "silent", Clean: true, KeepAlive: 1})
 	begin := time.Now()
