@@ -19,11 +19,10 @@ import (
 // in the log alone.
 type lone struct {
 	*Broker
-	t      *testing.T
-	fsm    *fsm.FSM
-	self   fsm.NodeRef
-	group  sync.WaitGroup
-	cancel chan struct{}
+	t     *testing.T
+	fsm   *fsm.FSM
+	self  fsm.NodeRef
+	group sync.WaitGroup
 
 	leased atomic.Bool
 	onSend atomic.Pointer[func(to fsm.NodeRef, f *clusterpb.Frame, done clusterpb.LinkDone) bool]

@@ -30,9 +30,8 @@ type node struct {
 	proposed []proposal
 	sequence uint64
 
-	index  uint64             // of the applying goroutine
-	frames int                // that were sent to other nodes
-	done   clusterpb.LinkDone // of the last
+	index  uint64 // of the applying goroutine
+	frames int    // that were sent to other nodes
 }
 
 type proposal struct {

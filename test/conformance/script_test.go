@@ -50,7 +50,6 @@ type connection struct {
 	closed  bool   // by the node
 	left    bool   // by us
 	all     bool   // show all of CONNACK
-	told    int    // events of an earlier connection under this name
 }
 
 type event struct {
