@@ -47,7 +47,7 @@ func TestNode(t *testing.T) {
 			if mode == bench.FanOut {
 				want *= 5
 			}
-			if res.Sent != 500 || res.Received != want || res.Delivered != want || res.Latency.Count != want || res.Lost+res.Repeated+res.Reordered+res.Refused > 0 {
+			if res.Sent != 500 || res.Received != want || res.Delivered != want || res.Latency.Count != want || res.Lost+res.Repeated+res.Reordered+res.Refused+res.Unacked > 0 {
 				t.Errorf("%s, QoS %d: %+v", mode, qos, res)
 			}
 		}

@@ -68,7 +68,7 @@ func Default() Config {
 	return Config{
 		Mode: Pairs, PubAddrs: []string{"127.0.0.1:1883"}, SubAddrs: []string{"127.0.0.1:1883"}, Version: mqtt.V311,
 		Pairs: 10, Fan: 100, Clients: 10_000, At: 100, Payload: 100, Window: 100,
-		Warmup: time.Second, Duration: 10 * time.Second, Drain: 2 * time.Second, Progress: 5 * time.Second, Log: io.Discard,
+		Warmup: time.Second, Duration: 10 * time.Second, Drain: 5 * time.Second, Progress: 5 * time.Second, Log: io.Discard,
 	}
 }
 

@@ -30,6 +30,7 @@ type Result struct {
 	Repeated  uint64  `json:"repeated"`
 	Reordered uint64  `json:"reordered"`
 	Refused   uint64  `json:"refused"` // publishes that the broker answered with an error
+	Unacked   uint64  `json:"unacked"` // publishes at QoS 1 and 2 that it never answered: their loss breaks no promise
 
 	Connections int     `json:"connections,omitempty"` // connects, idle
 	Failed      int     `json:"failed,omitempty"`      // of these
@@ -74,6 +75,9 @@ func (r *Result) Table(out io.Writer) error {
 		row("lost", "%d", r.Lost)
 		row("repeated", "%d", r.Repeated)
 		row("reordered", "%d", r.Reordered)
+		if r.Unacked > 0 {
+			row("unacked", "%d", r.Unacked)
+		}
 		if r.Refused > 0 {
 			row("refused", "%d", r.Refused)
 		}

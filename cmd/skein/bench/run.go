@@ -407,6 +407,7 @@ func (r *run) result() *Result {
 	for i, p := range r.publishers {
 		res.Sent += p.sent.Load()
 		res.Refused += p.refused
+		res.Unacked += uint64(p.unacked.Load())
 		if r.pools != nil {
 			res.Lost += p.sent.Load() - min(p.sent.Load(), r.pools[i].n)
 		}
