@@ -1,0 +1,74 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// play runs one history.
+func play(t *testing.T, seed uint64, verbose bool) (*history, [32]byte) {
+	t.Helper()
+	h := newHistory(seed, verbose)
+	var sum [32]byte
+	Test(t, h.options(), func(w *World) {
+		h.run(w)
+		sum = w.LogHash()
+	})
+	return h, sum
+}
+
+// TestHistories plays random histories and checks each against the promises. SEED plays one of them.
+func TestHistories(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that a seed replays exactly
+	first, count := uint64(1), 1000
+	if os.Getenv("TEST_SKEIN_HEAVY") != "" {
+		count = 20_000
+	}
+	if s := os.Getenv("TEST_SKEIN_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, count = seed, 1
+	}
+	for seed := first; seed < first+uint64(count); seed++ {
+		h, _ := play(t, seed, false)
+		if len(h.failed) == 0 {
+			continue
+		}
+		again, _ := play(t, seed, true)
+		if len(again.failed) == 0 {
+			t.Errorf("seed %d failed once: %s", seed, h.failed[0])
+			continue
+		}
+		t.Errorf("seed %d: %s\n%s", seed, strings.Join(again.failed, "\n"), strings.Join(again.lines, "\n"))
+		return
+	}
+}
+
+// TestReplay: the same seed does the same.
+func TestReplay(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for seed := uint64(1); seed <= 20; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			a, one := play(t, seed, true)
+			b, two := play(t, seed, true)
+			for i := range min(len(a.lines), len(b.lines)) {
+				if a.lines[i] != b.lines[i] {
+					t.Fatalf("line %d was %q, is %q", i, a.lines[i], b.lines[i])
+				}
+			}
+			if len(a.lines) != len(b.lines) || one != two {
+				t.Fatal("the log differs")
+			}
+		})
+	}
+}
