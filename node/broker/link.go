@@ -269,71 +269,90 @@ func (w *onLinks) arrived(ba *conn.Batch) {
 // another node, not at avoid if there is a choice. done runs once it has arrived, or is given up and
 // counted; perhaps before repick returns, and with the batch of whoever calls it. No lock may be held.
 func (b *Broker) repick(m *fsm.Message, filter, group string, avoid fsm.NodeRef, ba *conn.Batch, done func(*conn.Batch)) {
+	s := &search{b: b, m: m, pick: clusterpb.SharedPick{Filter: filter, Group: group}, done: done}
+	s.next(avoid, ba)
+}
+
+// search is one for a member of a shared group.
+type search struct {
+	b     *Broker
+	m     *fsm.Message
+	pick  clusterpb.SharedPick
+	done  func(*conn.Batch)
+	to    fsm.NodeRef // the node that was asked last
+	tries int
+}
+
+// maxTries bounds a search. There may be nobody left: a member can't be had in time, or all that are
+// connected are persistent, which have messages at QoS 1 and 2 from the log alone.
+const maxTries = 8
+
+// next tries one node after the other until one of them has to be asked by its link.
+func (s *search) next(avoid fsm.NodeRef, ba *conn.Batch) {
+	b := s.b
 	self := b.cluster.Self()
-	for tries := 0; ; tries++ {
-		to, ok := fsm.NodeRef{}, false
-		r := b.state.Route(m.Topic)
-		for i := range r.Shared {
-			if g := &r.Shared[i]; g.Filter == filter && g.Group == group {
-				to, ok = b.choose(g, avoid)
-				if !ok && tries == 0 {
-					to, ok = b.choose(g, fsm.NodeRef{})
-				}
-			}
-		}
-		if !ok || tries == maxTries {
+	for {
+		ok := s.choose(avoid)
+		if s.tries++; !ok || s.tries > maxTries {
 			b.stats.drop("", fsm.ReasonNoMember, 1)
-			done(ba)
+			s.done(ba)
 			return
 		}
-		n := newMessage(m)
-		if to != self {
-			again := &repickDone{b: b, m: m, filter: filter, group: group, to: to, done: done}
-			f := clusterpb.Frame{}
-			n.frame(&f, b.cluster.Now())
-			f.Epoch = 0 // whoever published it since has nothing to do with it
-			f.Shared = []clusterpb.SharedPick{{Filter: filter, Group: group}}
+		n := newMessage(s.m)
+		if s.to != self {
+			s.ask(n, ba)
 			n.free()
-			if f.QoS == 0 {
-				if !b.cluster.Send(to, &f, nil) {
-					b.stats.drop("", fsm.ReasonLink, 1)
-				}
-				done(ba)
-				return
-			}
-			b.cluster.Send(to, &f, again)
 			return
 		}
-		ok = b.pick(n, filter, group, 0, false, ba)
+		ok = b.pick(n, s.pick.Filter, s.pick.Group, 0, false, ba)
 		n.free()
 		if ok {
-			done(ba)
+			s.done(ba)
 			return
 		}
 		avoid = self
 	}
 }
 
-// maxTries bounds the search for a member that stays long enough.
-const maxTries = 4
+// choose finds a node to try: avoid only to begin with, when it is the only one.
+func (s *search) choose(avoid fsm.NodeRef) (ok bool) {
+	r := s.b.state.Route(s.m.Topic)
+	for i := range r.Shared {
+		if g := &r.Shared[i]; g.Filter == s.pick.Filter && g.Group == s.pick.Group {
+			s.to, ok = s.b.choose(g, avoid)
+			if !ok && s.tries == 0 {
+				s.to, ok = s.b.choose(g, fsm.NodeRef{})
+			}
+		}
+	}
+	return ok
+}
 
-// repickDone goes on with the search when a node had no member.
-type repickDone struct {
-	b             *Broker
-	m             *fsm.Message
-	filter, group string
-	to            fsm.NodeRef
-	done          func(*conn.Batch)
+// ask sends the message to a node for one of its members. LinkDone goes on if it has none.
+func (s *search) ask(n *message, ba *conn.Batch) {
+	b := s.b
+	f := clusterpb.Frame{}
+	n.frame(&f, b.cluster.Now())
+	f.Epoch = 0 // whoever published it since has nothing to do with it
+	f.Shared = []clusterpb.SharedPick{s.pick}
+	if f.QoS > 0 {
+		b.cluster.Send(s.to, &f, s)
+		return
+	}
+	if !b.cluster.Send(s.to, &f, nil) {
+		b.stats.drop("", fsm.ReasonLink, 1)
+	}
+	s.done(ba)
 }
 
 // LinkDone implements clusterpb.LinkDone.
-func (d *repickDone) LinkDone(_ string, code clusterpb.LinkCode) {
+func (s *search) LinkDone(_ string, code clusterpb.LinkCode) {
 	ba := getBatch()
-	if code == clusterpb.LinkTaken || !d.b.serving.Load() {
-		d.done(ba)
+	if code == clusterpb.LinkTaken || !s.b.serving.Load() {
+		s.done(ba)
 	} else {
-		d.b.repick(d.m, d.filter, d.group, d.to, ba, d.done)
+		s.next(s.to, ba)
 	}
-	d.b.flusher.take(ba)
+	s.b.flusher.take(ba)
 	putBatch(ba)
 }

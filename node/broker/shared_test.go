@@ -1,0 +1,48 @@
+package broker_test
+
+import (
+	"testing"
+
+	"github.com/skein-mqtt/skein/fsm"
+)
+
+// A clean member has had a message, and leaves without an acknowledgement when only persistent ones
+// are left: these have nothing from links. The search for another one ends, and what it did not find
+// counts.
+func TestSharedSearchEnds(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		p := w.connect(w.one, clean("p"))
+		k := w.connect(w.two, clean("k"))
+		k.subscribed("$share/g/t:1")
+		p.publish(1, "t", "x")
+		p.expect("PUBACK 1 00")
+		k.expect(message("t", 1, "x"))
+		s := w.connect(w.three, persistent("s"))
+		s.subscribed("$share/g/t:1")
+		k.Cut()
+		w.Run()
+		s.expect()
+		if n := w.two.Broker.Stats().Dropped[fsm.ReasonNoMember]; n != 1 {
+			t.Errorf("%d messages count as without a member, want 1", n)
+		}
+	})
+}
+
+// The log has ended a node's incarnation, and the node's broker is about to hear of it.
+func TestSharedSearchOfAnEndedIncarnation(t *testing.T) {
+	cluster(t, 2, nil, func(w *world) {
+		p := w.connect(w.one, clean("p"))
+		k := w.connect(w.two, clean("k"))
+		k.subscribed("$share/g/t:1")
+		w.Verdict(w.one)
+		w.one.Apply()
+		if w.one.Serving() {
+			t.Fatal("the incarnation goes on")
+		}
+		p.Send(p.publication(1, "t", "x"))
+		p.Arrive(-1)
+		w.Run()
+		p.expect("DISCONNECT 9c", "closed")
+		k.expect()
+	})
+}
