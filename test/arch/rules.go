@@ -36,6 +36,7 @@ var layers = []struct {
 	{"node", []string{"node", "fsm", "proto"}},
 	{"cmd", []string{"cmd", "node", "cluster", "fsm", "proto"}},
 	{"test", []string{"test", "proto"}},
+	{"test/sim", []string{"node", "cluster", "fsm", "proto"}}, // it joins what cmd joins
 	{"test/bench", []string{"node", "fsm", "proto"}}, // it measures what it is made of
 }
 
