@@ -37,7 +37,7 @@ var layers = []struct {
 	{"cmd", []string{"cmd", "node", "cluster", "fsm", "proto"}},
 	{"test", []string{"test", "proto"}},
 	{"test/sim", []string{"node", "cluster", "fsm", "proto"}}, // it joins what cmd joins
-	{"test/bench", []string{"node", "fsm", "proto"}}, // it measures what it is made of
+	{"test/bench", []string{"node", "fsm", "proto"}},          // it measures what it is made of
 }
 
 // direction holds for test files, too: a test that joins two layers belongs above both of them. The

@@ -1,4 +1,4 @@
-// Command chaos runs the fault checker; scripts/chaos is how people start it. It owns flags and the
+// Command cmd is the fault checker's command line; scripts/chaos is how people start it. It owns flags and the
 // exit code: 0 nothing found, 1 a promise broken or a run that could not be made, 2 wrong usage.
 package main
 
