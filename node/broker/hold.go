@@ -135,13 +135,14 @@ func (h *holds) release(n *hold) {
 // end hears the verdict on a node: what waits for commands that were never applied is dropped. Its
 // publishers were not told that it arrived: their earlier message was not, either.
 func (h *holds) end(ref fsm.NodeRef) {
+	n := h.get(ref) // it stays: what the log has relayed may come later still
 	h.mu.Lock()
-	n := h.nodes[ref]
-	delete(h.nodes, ref)
-	h.mu.Unlock()
-	if n == nil {
-		return
+	for old := range h.nodes {
+		if old.Node == ref.Node && old.Incarnation < ref.Incarnation {
+			delete(h.nodes, old)
+		}
 	}
+	h.mu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ended = true
