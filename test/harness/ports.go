@@ -20,6 +20,12 @@ const (
 	highestPort = 32000
 )
 
+// FreePort is for listeners beside a node's own.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	return freePort(t)
+}
+
 // freePort is a loopback port that nobody listens on, neither TCP nor UDP, and that is not handed
 // out again.
 func freePort(t testing.TB) int {
