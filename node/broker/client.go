@@ -57,6 +57,7 @@ type client struct {
 	expiry  *uint32
 	ended   bool // its Disconnect is in the log, or need not be
 	intake  intake
+	choked  bool         // nothing is read until what it has caused is written
 	stash   []completion // for want of a lease
 	zero    zeroQueue
 	subs    map[subKey]*sub
@@ -202,6 +203,7 @@ func (c *client) Drained(ba *conn.Batch) {
 	c.conn.Lock()
 	defer c.conn.Unlock()
 	c.push(ba)
+	c.unchoke()
 }
 
 // push sends what waits for the client, as far as window, span, socket and lease allow. Caller holds

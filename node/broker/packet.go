@@ -12,6 +12,10 @@ import (
 // Data takes what the client sent: as many whole packets as there are.
 func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 	c.conn.Lock()
+	if c.choke() {
+		c.conn.Unlock()
+		return 0, nil
+	}
 	propose := false
 	for err == nil && !c.intake.full && !propose {
 		if c.phase == phaseOver {
@@ -53,6 +57,34 @@ func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 		c.authenticate()
 	}
 	return used, err
+}
+
+// overfull tells whether the client makes answers faster than it reads them, or than the log takes
+// what they wait for. Caller holds the lock.
+func (c *client) overfull() bool {
+	return c.conn.OutLen() > 2*c.b.cfg.MaxBufferedBytes || c.pending > 2*maxPending
+}
+
+// choke stops reading from a client that is overfull, until unchoke: its keepalive goes on, so that
+// one that never reads is gone by then. Caller holds the lock.
+func (c *client) choke() bool {
+	if c.phase != phaseOnline || !c.overfull() {
+		return false
+	}
+	c.choked = true
+	c.conn.Pause()
+	c.conn.NotifyDrained()
+	return true
+}
+
+func (c *client) unchoke() {
+	if !c.choked || c.overfull() {
+		return
+	}
+	c.choked = false
+	if !c.intake.full {
+		c.conn.Resume()
+	}
 }
 
 // packet handles one packet of a client that is online. raw is the whole of it. Caller holds the

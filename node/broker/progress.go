@@ -70,6 +70,8 @@ func (c *client) progressed(cursor uint64, received []fsm.Range) {
 
 // proposeRelease takes a packet id out of the inbound set before PUBCOMP. Caller holds the lock.
 func (c *client) proposeRelease(id uint16, slot uint64) {
+	const size = 64 // about what a release takes on its way to the log
+	c.pending += size
 	cmd := &fsmpb.Release{ClientId: c.info.id, Epoch: uint64(c.epoch), PacketId: uint32(id)}
 	c.b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_Release{Release: cmd}}, func(r fsm.Result, err error) {
 		if err != nil || r.Code == fsm.Stale {
@@ -81,7 +83,9 @@ func (c *client) proposeRelease(id uint16, slot uint64) {
 		}
 		c.conn.Lock()
 		defer c.conn.Unlock()
+		c.pending -= size
 		c.complete(c.b.applying, d)
+		c.relent(c.b.applying)
 	})
 }
 

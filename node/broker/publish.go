@@ -302,6 +302,7 @@ func (c *client) relent(ba *conn.Batch) {
 	if c.intake.blocks&blockBusy != 0 && !c.sess.Busy() {
 		c.allow(blockBusy, ba)
 	}
+	c.unchoke()
 }
 
 // abandonIntake counts what the client published at QoS 0 and is never taken: at QoS 1 and 2 it was
