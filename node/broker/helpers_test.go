@@ -24,7 +24,13 @@ type world struct {
 
 func cluster(t *testing.T, nodes int, change func(c *broker.Config), fn func(w *world)) {
 	t.Helper()
-	opt := sim.Options{Nodes: nodes}
+	simulate(t, nodes, 0, change, fn)
+}
+
+// simulate is cluster with a bound for what waits on a link, in bytes.
+func simulate(t *testing.T, nodes, linkBuffer int, change func(c *broker.Config), fn func(w *world)) {
+	t.Helper()
+	opt := sim.Options{Nodes: nodes, LinkBuffer: linkBuffer}
 	if change != nil {
 		opt.Broker = func(_ string, c *broker.Config) { change(c) }
 	}
@@ -144,3 +150,18 @@ func message(topic string, qos byte, payload string, marks ...string) string {
 
 // ms lets time pass.
 func (w *world) ms(n int) { w.Pass(time.Duration(n) * time.Millisecond) }
+
+func mustEqual(t testing.TB, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Fatalf("got  %q\nwant %q", got, want)
+	}
+}
+
+// mustHold is mustEqual for one line among others.
+func mustHold(t testing.TB, got []string, want string) {
+	t.Helper()
+	if !slices.Contains(got, want) {
+		t.Fatalf("got %q, want %q in it", got, want)
+	}
+}

@@ -145,14 +145,20 @@ func (c *client) forget() {
 	c.drop(fsm.ReasonSessionEnded, lost)
 	b.lazy.confirm(c.sess.TakeSettled())
 	var returned []uint64
+	again := reassign[:0]
 	for _, e := range reassign {
 		if e.Pick != 0 {
 			returned = append(returned, e.Pick)
-			continue
+		} else {
+			again = append(again, e)
 		}
-		b.spawn(func() { // it takes other connections' locks
+	}
+	if len(again) > 0 {
+		b.spawn(func() { // it takes other connections' locks; one after the other, so that they keep their order
 			ba := getBatch()
-			b.repick(e.Message, e.Filter, e.Group, fsm.NodeRef{}, ba, func(*conn.Batch) {})
+			for _, e := range again {
+				b.repick(e.Message, e.Filter, e.Group, fsm.NodeRef{}, ba, func(*conn.Batch) {})
+			}
 			b.flusher.take(ba)
 			putBatch(ba)
 		})

@@ -1,0 +1,109 @@
+package broker_test
+
+import (
+	"testing"
+
+	"github.com/skein-mqtt/skein/fsm"
+)
+
+// straddle has a publisher whose first message is on the log road and whose second, once the session
+// that the first was for has gone, is on the link road.
+func straddle(w *world, receiver string) (p *client, begin func()) {
+	s := w.connect(w.three, persistent("s"))
+	s.subscribed("t:1")
+	p = w.connect(w.one, clean("p"))
+	return p, func() {
+		w.one.HoldLog = true
+		p.publish(1, "t", "log")
+		s.unsubscribe("t")
+		p.publish(1, "t", "link")
+	}
+}
+
+// From the log to the link: the receiver holds the frame back until it has applied what came before it.
+func TestHoldUntilTheLog(t *testing.T) {
+	for _, remote := range []bool{false, true} {
+		name, at := "here", 0
+		if remote {
+			name, at = "there", 1
+		}
+		t.Run(name, func(t *testing.T) {
+			cluster(t, 3, nil, func(w *world) {
+				k := w.connect(w.Nodes()[at], clean("k"))
+				k.subscribed("t:1")
+				p, begin := straddle(w, "k")
+				begin()
+				k.expect()
+				w.one.HoldLog = false
+				k.expect(message("t", 1, "log"), message("t", 1, "link"))
+				p.expect("PUBACK 1 00", "PUBACK 2 00")
+			})
+		})
+	}
+}
+
+// Frames that belong between two commands of one batch are delivered between them.
+func TestHoldBetweenCommands(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		k := w.connect(w.two, clean("k"))
+		k.subscribed("t:1")
+		p, begin := straddle(w, "k")
+		begin()
+		p.retain(1, "t", "log again") // waits for the link, whose frames are acknowledged while they are held
+		k.expect()
+		w.one.HoldLog = false
+		k.expect(message("t", 1, "log"), message("t", 1, "link"), message("t", 1, "log again"))
+		p.expect("PUBACK 1 00", "PUBACK 2 00", "PUBACK 3 00")
+	})
+}
+
+// What is held holds up nobody else.
+func TestHoldDelaysNobodyElse(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		k := w.connect(w.two, clean("k"))
+		k.subscribed("t:1")
+		_, begin := straddle(w, "k")
+		begin()
+		other := w.connect(w.three, clean("other"))
+		other.publish(1, "t", "other")
+		k.expect(message("t", 1, "other"))
+		other.expect("PUBACK 1 00")
+		w.one.HoldLog = false
+		k.expect(message("t", 1, "log"), message("t", 1, "link"))
+	})
+}
+
+// A node dies with a command that is in nobody's log: frames behind it are dropped, counted, and their
+// publisher was not told that they had arrived.
+func TestHeldForADeadNode(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		k := w.connect(w.two, clean("k"))
+		k.subscribed("t:1")
+		p, begin := straddle(w, "k")
+		begin()
+		p.expect()
+		w.one.Kill()
+		w.Verdict(w.one)
+		k.expect()
+		if n := w.two.Broker.Stats().Dropped[fsm.ReasonNoQuorum]; n != 1 {
+			t.Errorf("%d messages count, want 1", n)
+		}
+	})
+}
+
+// A held message waits for the lease, too, and is not lost with it.
+func TestHeldOverALapse(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		k := w.connect(w.one, clean("k"))
+		k.subscribed("t:1")
+		p, begin := straddle(w, "k")
+		begin()
+		w.one.LoseLease()
+		w.one.HoldLog = false
+		k.expect()
+		p.expect()
+		w.one.GrantLease()
+		k.expect(message("t", 1, "log"), message("t", 1, "link"))
+		p.expect("PUBACK 1 00", "PUBACK 2 00")
+	})
+}
