@@ -153,6 +153,9 @@ func TestRulesFollowTheirFiles(t *testing.T) {
 	if r.Authenticate(t.Context(), &Attempt{}) != NoLogin {
 		t.Error("a nameless client was let in")
 	}
+	if r.Authenticate(t.Context(), &Attempt{Username: "ann", HasUsername: true, Verified: true}) != Allowed {
+		t.Error("a client that has proved its name was asked for a password")
+	}
 	eventually(t, func() bool { // the watch may not stand yet
 		write(users, "ann:"+NewHash([]byte("two"))+"\n")
 		write(acl, "user ann\ntopic write a\n")

@@ -15,6 +15,7 @@ const lookInterval = 500 * time.Millisecond
 type stamp struct {
 	size     int64
 	modified time.Time
+	mode     os.FileMode // a file that could not be read may be readable now
 	sys      os.FileInfo
 }
 
@@ -22,7 +23,7 @@ func stamps(files []string) []stamp {
 	out := make([]stamp, len(files))
 	for i, f := range files {
 		if st, err := os.Stat(f); err == nil {
-			out[i] = stamp{st.Size(), st.ModTime(), st}
+			out[i] = stamp{st.Size(), st.ModTime(), st.Mode(), st}
 		}
 	}
 	return out
@@ -30,7 +31,7 @@ func stamps(files []string) []stamp {
 
 func same(a, b []stamp) bool {
 	return slices.EqualFunc(a, b, func(a, b stamp) bool {
-		return a.size == b.size && a.modified.Equal(b.modified) && (a.sys == nil) == (b.sys == nil) && (a.sys == nil || os.SameFile(a.sys, b.sys))
+		return a.size == b.size && a.mode == b.mode && a.modified.Equal(b.modified) && (a.sys == nil) == (b.sys == nil) && (a.sys == nil || os.SameFile(a.sys, b.sys))
 	})
 }
 
