@@ -46,3 +46,17 @@ func TestSharedSearchOfAnEndedIncarnation(t *testing.T) {
 		k.expect()
 	})
 }
+
+// A dead node holds up a SUBACK. Meanwhile the log has the interest, and assigns messages to the member.
+func TestAssignedBeforeSuback(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		k, p := w.connect(w.two, clean("k")), w.connect(w.one, persistent("p"))
+		w.three.Kill()
+		k.subscribe("$share/g/t:1")
+		p.publish(2, "t", "x")
+		k.expect(message("t", 1, "x"))
+		p.expect("PUBREC 1 00")
+		w.Verdict(w.three)
+		k.expect("SUBACK 1 01")
+	})
+}

@@ -213,7 +213,12 @@ func (c *client) subscribeClean(granted []fsm.Subscription, done completion, ba 
 		}
 		k := subKey{s.Filter, s.Group}
 		if _, ready[i] = c.subs[k]; !ready[i] {
-			c.subs[k] = newSub(c, s) // reserved: not active yet
+			n := newSub(c, s)
+			n.slot = done.slot
+			c.subs[k] = n // reserved: not active yet
+			if s.Group != "" {
+				b.local.put(n) // but for a group's: the log may choose this node at once, and would choose again and again
+			}
 		}
 	}
 	activate := func(ba *conn.Batch) { // with the lock held
