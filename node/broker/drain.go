@@ -11,7 +11,7 @@ import (
 )
 
 // Drain lets every client go: it gets nothing new, may acknowledge what it has, and is then asked to
-// move. At most rate of them a second begin, 0 for no limit; one may take clientTimeout. progress
+// move. At most rate of them a second begin, 0 for no limit; one may take clientTimeout to finish. progress
 // hears how many there were and are left. New connections should have been turned away before.
 func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duration, progress func(total, left int)) error {
 	b.closing.Store(true)
@@ -45,9 +45,13 @@ func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duratio
 // drainStep is how often a draining client is looked at.
 const drainStep = 5 * time.Millisecond
 
-// drain lets one client go. It blocks, and gives up waiting when ctx or the time-out ends.
+// partPatience is how long the log may take to hear how far a client came, and the client to leave.
+const partPatience = 2 * time.Second
+
+// drain lets one client go. It blocks, and gives up waiting until nothing is under way when ctx or the
+// time-out ends.
 func (c *client) drain(ctx context.Context, timeout time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	still, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c.conn.Lock()
 	c.intake.blocks |= blockDrain // no new PUBLISH either way
@@ -58,10 +62,12 @@ func (c *client) drain(ctx context.Context, timeout time.Duration) {
 		select {
 		case <-tick.C:
 			continue
-		case <-ctx.Done():
+		case <-still.Done():
 		}
 		break
 	}
+	ctx, cancel = context.WithTimeout(ctx, partPatience)
+	defer cancel()
 	c.part(ctx)
 	for {
 		c.b.mu.Lock()
