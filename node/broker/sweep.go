@@ -37,8 +37,12 @@ func (b *Broker) sweep(ctx context.Context) {
 // tick looks after one client; waits: something may wait, and there is a lease.
 func (c *client) tick(now int64, waits bool) {
 	if p := c.patience.Load(); p > 0 && !c.held.Load() && c.conn.Idle() > p {
-		c.b.stats.timeouts.Add(1)
-		c.with(func(ba *conn.Batch) { c.dismiss(mqtt.KeepAliveTimeout, ba) })
+		c.with(func(ba *conn.Batch) {
+			if c.phase != phaseOver { // it lingers, perhaps
+				c.b.stats.timeouts.Add(1)
+			}
+			c.dismiss(mqtt.KeepAliveTimeout, ba)
+		})
 		return
 	}
 	if d := c.deadline.Load(); d > 0 && now > d {
