@@ -39,18 +39,15 @@ func TestHistories(t *testing.T) {
 		}
 		first, count = seed, 1
 	}
-	for seed := first; seed < first+uint64(count); seed++ {
-		h, _ := play(t, seed, false)
-		if len(h.failed) == 0 {
-			continue
-		}
-		again, _ := play(t, seed, true)
-		if len(again.failed) == 0 {
-			t.Errorf("seed %d failed once: %s", seed, h.failed[0])
-			continue
-		}
-		t.Errorf("seed %d: %s\n%s", seed, strings.Join(again.failed, "\n"), strings.Join(again.lines, "\n"))
-		return
+	for seed := first; seed < first+uint64(count) && !t.Failed(); seed++ {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			h, _ := play(t, seed, false)
+			if len(h.failed) == 0 {
+				return
+			}
+			again, _ := play(t, seed, true)
+			t.Errorf("%s\nonce more: %s\n%s", h.failed[0], strings.Join(again.failed, "\n"), strings.Join(again.lines, "\n"))
+		})
 	}
 }
 

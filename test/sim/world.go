@@ -206,9 +206,16 @@ func (w *World) Watermark() uint64 {
 // Run lets everything flow, but for what is held back, until nothing moves. Time passes only where
 // something waits for nothing else.
 func (w *World) Run() {
-	for w.flow() {
+	for range restless {
+		if !w.flow() {
+			return
+		}
 	}
+	w.T.Fatal("it does not come to rest")
 }
+
+// restless is how many rounds nothing takes that ever ends.
+const restless = 20_000
 
 // flow does everything that can be done once.
 func (w *World) flow() (moved bool) {
