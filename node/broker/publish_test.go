@@ -275,11 +275,11 @@ func TestPublishIsRefused(t *testing.T) {
 		m    mqtt.Publish
 		want string
 	}{
-		"QoS":      {mqtt.Publish{Topic: []byte("t"), QoS: 2, PacketID: 1}, "DISCONNECT 9b"},
-		"retain":   {mqtt.Publish{Topic: []byte("t"), Retain: true}, "DISCONNECT 9a"},
+		"QoS":    {mqtt.Publish{Topic: []byte("t"), QoS: 2, PacketID: 1}, "DISCONNECT 9b"},
+		"retain": {mqtt.Publish{Topic: []byte("t"), Retain: true}, "DISCONNECT 9a"},
 		"levels": {mqtt.Publish{Topic: []byte(strings.Repeat("t/", 40))}, "DISCONNECT 90"},
-		"alias":    {mqtt.Publish{Topic: []byte("t"), TopicAlias: 99}, "DISCONNECT 94"},
-		"$SYS":     {mqtt.Publish{Topic: []byte("$SYS/x"), QoS: 1, PacketID: 1}, "PUBACK 1 87"},
+		"alias":  {mqtt.Publish{Topic: []byte("t"), TopicAlias: 99}, "DISCONNECT 94"},
+		"$SYS":   {mqtt.Publish{Topic: []byte("$SYS/x"), QoS: 1, PacketID: 1}, "PUBACK 1 87"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster(t, 1, func(c *broker.Config) { c.MaxQoS, c.RetainAvailable = 1, false }, func(w *world) {
