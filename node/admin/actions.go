@@ -80,19 +80,40 @@ func (s *Server) RemoveNode(ctx context.Context, req *adminpb.RemoveNodeRequest)
 	if _, err := s.find(req.Node); err != nil {
 		return nil, err
 	}
-	err := s.cluster.Remove(ctx, req.Node, req.Force)
-	if errors.Is(err, ErrNotLeader) {
-		client, out, err := s.forward(ctx, leads)
-		if err != nil {
-			return nil, err
+	return atLeader(ctx, func() (*adminpb.RemoveNodeResponse, error) {
+		err := s.cluster.Remove(ctx, req.Node, req.Force)
+		if errors.Is(err, ErrNotLeader) {
+			client, out, err := s.forward(ctx, leads)
+			if err != nil {
+				return nil, err
+			}
+			return client.RemoveNode(out, req)
 		}
-		return client.RemoveNode(out, req)
+		if err != nil {
+			return nil, toStatus(err)
+		}
+		s.logger.Warn("node removed", "node", req.Node, "force", req.Force)
+		return &adminpb.RemoveNodeResponse{}, nil
+	})
+}
+
+// leaderPatience is how long an order waits for a leader while they change.
+const leaderPatience = 3 * time.Second
+
+// atLeader tries an order again while nobody knows who leads. An order that another node has passed
+// on is tried once: that node waits.
+func atLeader[T any](ctx context.Context, order func() (T, error)) (T, error) {
+	for begin := time.Now(); ; {
+		res, err := order()
+		if status.Code(err) != codes.Unavailable || travelled(ctx) || time.Since(begin) > leaderPatience {
+			return res, err
+		}
+		select {
+		case <-ctx.Done():
+			return res, err
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	s.logger.Warn("node removed", "node", req.Node, "force", req.Force)
-	return &adminpb.RemoveNodeResponse{}, nil
 }
 
 // TransferLeader implements the service.

@@ -117,13 +117,6 @@ func (p *proposer) arrange(waiting []func(fsm.Result, error)) {
 	}
 }
 
-// ready tells whether take would give something.
-func (p *proposer) ready() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.sent < window && (p.sent < len(p.sealed) || len(p.open) > 0)
-}
-
 // rewind has everything that the log has not passed sent again.
 func (p *proposer) rewind() {
 	p.mu.Lock()

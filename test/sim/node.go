@@ -399,7 +399,7 @@ func (s side) LinkCongested(node string) bool { return s.n.links.Congested(node)
 type host struct{ n *Node }
 
 func (h host) Self() fsm.NodeRef { return h.n.Self() }
-func (h host) Leased() bool      { return side{h.n}.Leased() }
+func (h host) Leased() bool      { return side(h).Leased() }
 
 func (h host) Dial(node string) (clusterpb.PeerClient, error) {
 	if h.n.dead.Load() {
@@ -413,5 +413,5 @@ func (h host) Deliver(from fsm.NodeRef, f *clusterpb.Frame) clusterpb.LinkCode {
 }
 
 func (h host) Relay(cmd *fsmpb.Relay, done func(error)) {
-	side{h.n}.Propose(&fsmpb.Command{Op: &fsmpb.Command_Relay{Relay: cmd}}, func(_ fsm.Result, err error) { done(err) })
+	side(h).Propose(&fsmpb.Command{Op: &fsmpb.Command_Relay{Relay: cmd}}, func(_ fsm.Result, err error) { done(err) })
 }

@@ -41,11 +41,10 @@ type outgoing struct {
 
 // subscription is one filter of a player. Times are steps.
 type subscription struct {
-	filter  string
-	qos     byte
-	since   int // SUBACK came; never: it did not
-	until   int // UNSUBSCRIBE was sent; never: it was not
-	session int // persistent session, or connection, that it belongs to
+	filter string
+	qos    byte
+	since  int // SUBACK came; never: it did not
+	until  int // UNSUBSCRIBE was sent; never: it was not
 }
 
 const never = 1 << 30
