@@ -67,6 +67,7 @@ type client struct {
 	pending int       // bytes of publishes that are under way
 	ahead   int       // bytes on the link road that wait, everywhere, for this client's last on the log road
 	queued  bool      // in the list of sessions whose cursor is to be committed
+	starved bool      // messages were queued for want of a lease
 	current publish   // the PUBLISH that is being taken
 	drops   [fsm.ReasonCount]atomic.Uint64
 
@@ -194,7 +195,7 @@ func (c *client) leaseBack() {
 func (c *client) stalled() bool {
 	c.conn.Lock()
 	defer c.conn.Unlock()
-	return len(c.stash) > 0 || len(c.intake.releases) > 0 || c.phase == phaseGated || c.intake.blocks&blockLease != 0 ||
+	return len(c.stash) > 0 || len(c.intake.releases) > 0 || c.starved && c.phase == phaseOnline || c.phase == phaseGated || c.intake.blocks&blockLease != 0 ||
 		c.intake.blocks&blockLog != 0 && c.pending <= maxPending/2
 }
 
@@ -217,7 +218,8 @@ func (c *client) push(ba *conn.Batch) {
 		return
 	}
 	c.pushZero(ba)
-	if c.sess.Queued() > 0 && c.b.leased() {
+	c.starved = c.sess.Queued() > 0 && !c.b.leased()
+	if c.sess.Queued() > 0 && !c.starved {
 		c.conn.SetOut(c.sess.Pump(c.conn.Out(), c.b.cluster.Now(), outboxLimit), ba)
 		for qos, n := range c.sess.TakeSent() {
 			if n > 0 {

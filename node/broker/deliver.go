@@ -77,7 +77,14 @@ func (c *client) give(m *message, qos byte, retain bool, ids []uint32, ba *conn.
 
 // ready tells whether a message at QoS 1 or 2 may be written at once. Caller holds the lock.
 func (c *client) ready(m *message) bool {
-	return c.phase == phaseOnline && c.intake.blocks&blockDrain == 0 && c.conn.OutLen() < outboxLimit && (m.leased || c.b.leased())
+	if c.phase != phaseOnline || c.intake.blocks&blockDrain != 0 || c.conn.OutLen() >= outboxLimit {
+		return false
+	}
+	if m.leased || c.b.leased() {
+		return true
+	}
+	c.starved = true // perhaps nobody hears of a short lapse: the sweep sees to it
+	return false
 }
 
 // write encodes a PUBLISH into the outbox. Caller holds the lock.

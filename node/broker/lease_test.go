@@ -51,6 +51,24 @@ func TestShortLapse(t *testing.T) {
 	})
 }
 
+// So do messages that came meanwhile, however they came.
+func TestShortLapseOfASubscriber(t *testing.T) {
+	cluster(t, 2, nil, func(w *world) {
+		s, k, p := w.connect(w.one, persistent("s")), w.connect(w.one, clean("k")), w.connect(w.two, clean("p"))
+		s.subscribed("log:1")
+		k.subscribed("log:1")
+		w.one.LoseLease()
+		p.Send(p.publication(1, "log", "x"))
+		p.Arrive(-1)
+		w.two.Submit(10)
+		w.one.Apply()
+		w.one.GrantLease()
+		w.ms(1200)
+		s.expect(message("log", 1, "x"))
+		k.expect(message("log", 1, "x"))
+	})
+}
+
 // Beyond the grace period clients are asked to move, and nobody is let in.
 func TestBeyondGrace(t *testing.T) {
 	cluster(t, 2, nil, func(w *world) {
