@@ -25,21 +25,21 @@ func play(t *testing.T, seed uint64, verbose bool) (*history, [32]byte) {
 	return h, sum
 }
 
-// TestHistories plays random histories and checks each against the promises. SEED plays one of them.
+// TestHistories plays random histories and holds each against the promises. TEST_SKEIN_SEED=N, or N-M,
+// plays others.
 func TestHistories(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that a seed replays exactly
-	first, count := uint64(1), 1000
+	first, count := uint64(1), uint64(1000)
 	if os.Getenv("TEST_SKEIN_HEAVY") != "" {
 		count = 20_000
 	}
 	if s := os.Getenv("TEST_SKEIN_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		first, count = seed, 1
+		from, to, _ := strings.Cut(s+"-"+s, "-")
+		to, _, _ = strings.Cut(to, "-")
+		first = number(t, from)
+		count = number(t, to) - first + 1
 	}
-	for seed := first; seed < first+uint64(count) && !t.Failed(); seed++ {
+	for seed := first; seed < first+count && !t.Failed(); seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			h, _ := play(t, seed, false)
 			if len(h.failed) == 0 {
@@ -49,6 +49,14 @@ func TestHistories(t *testing.T) {
 			t.Errorf("%s\nonce more: %s\n%s", h.failed[0], strings.Join(again.failed, "\n"), strings.Join(again.lines, "\n"))
 		})
 	}
+}
+
+func number(t *testing.T, s string) uint64 {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // TestReplay: the same seed does the same.
