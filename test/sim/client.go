@@ -17,6 +17,7 @@ type Conn struct {
 	inbox   []byte
 	aliases map[uint16]string // topic aliases that the node has set
 	held    bool              // what the client sends does not arrive with Run
+	lagging bool              // its socket may be full: what is written may have been said before
 	served  chan struct{}
 }
 
@@ -28,13 +29,14 @@ func (w *World) Dial(n *Node) *Conn { return w.DialRoom(n, socketRoom) }
 
 // DialRoom is Dial with a smaller socket.
 func (w *World) DialRoom(n *Node, room int) *Conn {
-	c := &Conn{w: w, node: n, p: newPipe(room), Version: mqtt.V5, served: make(chan struct{})}
+	c := &Conn{w: w, node: n, p: newPipe(room), Version: mqtt.V5, lagging: room < socketRoom, served: make(chan struct{})}
 	if !n.alive {
 		c.p.reset = true
 		close(c.served)
 		return c
 	}
 	w.conns = append(w.conns, c)
+	c.p.witness = c.promised
 	b := n.Broker
 	w.group.Go(func() {
 		defer close(c.served)
@@ -42,6 +44,25 @@ func (w *World) DialRoom(n *Node, room int) *Conn {
 	})
 	w.Settle()
 	return c
+}
+
+// promised holds what the node writes against its lease, P9: it flushes in the step in which it speaks,
+// and leases come and go between steps. PUBREC and PUBCOMP may be repeats of a clean session's.
+func (c *Conn) promised(b []byte) {
+	if c.node.leased.Load() || c.lagging {
+		return
+	}
+	for {
+		first, body, n, err := mqtt.Split(b, 0)
+		if err != nil || n == 0 {
+			return
+		}
+		t := mqtt.TypeOf(first)
+		if t == mqtt.CONNACK && body[1] == 0 || t == mqtt.PUBACK || t == mqtt.SUBACK || t == mqtt.PUBLISH && first>>1&3 > 0 {
+			c.w.T.Errorf("%s says %s without a lease", c.node.ID, t)
+		}
+		b = b[n:]
+	}
 }
 
 // Packet is a packet that can be written.

@@ -22,6 +22,7 @@ type history struct {
 	qosOf   map[string]byte
 	wills   map[string]int
 	willOf  map[string]*testament
+	deaf    map[*Node]int // applies nothing until then
 	shape   shape
 
 	verbose bool
@@ -35,12 +36,14 @@ type shape struct {
 	slow    int // one step in so many moves the cluster, in the others clients act
 	retain  bool
 	members bool // shared subscriptions
+	links   bool // mostly clean clients, and links that break
 }
 
 func newHistory(seed uint64, verbose bool) *history {
 	return &history{
 		rand: rand.New(rand.NewPCG(seed, 0)), verbose: verbose, byName: make(map[string]*note), last: make(map[stream5]int),
 		qosOf: make(map[string]byte), wills: make(map[string]int), willOf: make(map[string]*testament),
+		deaf: make(map[*Node]int),
 	}
 }
 
@@ -72,7 +75,7 @@ func (h *history) fail(format string, args ...any) {
 // run plays a history in a world that serves.
 func (h *history) run(w *World) {
 	h.w = w
-	h.shape = shape{faults: []int{0, 12, 25, 50}[h.n(4)], slow: 2 + h.n(3), retain: h.chance(2), members: h.chance(3)}
+	h.shape = shape{faults: []int{0, 12, 25, 50}[h.n(4)], slow: 2 + h.n(3), retain: h.chance(2), members: h.chance(3), links: h.chance(3)}
 	h.cast()
 	for range 60 + h.n(200) {
 		h.step++
@@ -90,7 +93,7 @@ func (h *history) cast() {
 	for i := range 3 + h.n(4) {
 		p := &player{
 			h: h, id: string([]byte{'a' + byte(i)}), version: []mqtt.Version{mqtt.V5, mqtt.V5, mqtt.V311}[h.n(3)],
-			persistent: h.chance(2) || i == 0,
+			persistent: i == 0 || h.chance(2) && !(h.shape.links && h.chance(2)),
 		}
 		p.forget()
 		h.players = append(h.players, p)
@@ -223,7 +226,7 @@ func (h *history) move() {
 		}
 	case k < 60:
 		for range 1 + h.n(4) {
-			if n.Apply() {
+			if h.step >= h.deaf[n] && n.Apply() {
 				h.trace("%s applies entry %d", n.ID, n.applied)
 			}
 		}
@@ -272,7 +275,11 @@ func (h *history) move() {
 func (h *history) fault() {
 	w := h.w
 	n, m := w.Nodes()[h.n(3)], w.Nodes()[h.n(3)]
-	switch h.n(11) {
+	kind := h.n(12)
+	if h.shape.links && h.chance(2) {
+		kind = 9
+	}
+	switch kind {
 	case 0:
 		if n.Alive() {
 			h.trace("%s is killed", n.ID)
@@ -309,6 +316,11 @@ func (h *history) fault() {
 		if n != m {
 			h.trace("link %s %s breaks", n.ID, m.ID)
 			w.BreakLink(n.ID, m.ID)
+		}
+	case 11: // a zombie: its lease has run out, and it hears of the verdict late
+		if n.Serving() && n.LoseLease() && w.Verdict(n) {
+			h.trace("%s is declared dead and lives", n.ID)
+			h.deaf[n] = h.step + h.n(60)
 		}
 	case 10:
 		if n != m {

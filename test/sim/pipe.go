@@ -26,6 +26,7 @@ type pipe struct {
 	closed  bool   // by the node
 	expired bool
 	timer   *time.Timer
+	witness func([]byte) // sees what the node writes
 }
 
 func newPipe(room int) *pipe {
@@ -61,6 +62,9 @@ func (p *pipe) Read(b []byte) (int, error) {
 func (p *pipe) Write(b []byte) (n int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.witness != nil && !p.reset {
+		p.witness(b)
+	}
 	for len(b) > 0 {
 		switch {
 		case p.closed || p.shut:

@@ -22,9 +22,8 @@ type player struct {
 	session int   // counts sessions
 	old     []*Conn
 
-	lastID uint16
-	out    []*outgoing // not completed, in the order in which they were sent
-	count  int         // messages published
+	out   []*outgoing // not completed, in the order in which they were sent
+	count int         // messages published
 
 	received map[uint16]bool // QoS 2, PUBREL has not come
 	owed     []*mqtt.Ack
@@ -99,13 +98,9 @@ func (p *player) lost() {
 }
 
 func (p *player) nextID() uint16 {
-	for {
-		p.lastID++
-		if p.lastID == 0 || p.lastID > 40 { // soon used again
-			p.lastID = 1
-		}
-		if !slices.ContainsFunc(p.out, func(o *outgoing) bool { return o.id == p.lastID }) && p.asked[p.lastID] == nil {
-			return p.lastID
+	for id := uint16(1); ; id++ { // at once used again
+		if !slices.ContainsFunc(p.out, func(o *outgoing) bool { return o.id == id }) && p.asked[id] == nil {
+			return id
 		}
 	}
 }
@@ -279,6 +274,9 @@ func (p *player) deliver(pk *mqtt.Publish) {
 	case 2:
 		p.owed = append(p.owed, &mqtt.Ack{Type: mqtt.PUBREC, PacketID: pk.PacketID})
 		if p.received[pk.PacketID] {
+			if !pk.Dup {
+				p.h.fail("%s got %s for a second time without DUP", p, Describe(pk))
+			}
 			return
 		}
 		p.received[pk.PacketID] = true
