@@ -52,7 +52,7 @@ func TestSlowReader(t *testing.T) {
 // drain reads until nothing comes.
 func (c *client) drain() (n int) {
 	for {
-		c.p()
+		c.turn()
 		k := len(c.Got())
 		if k == 0 {
 			return n
@@ -61,8 +61,8 @@ func (c *client) drain() (n int) {
 	}
 }
 
-// p gives the node a turn to write what it has room for.
-func (c *client) p() { c.w.Run(); c.w.Settle() }
+// turn gives the node a turn to write what it has room for.
+func (c *client) turn() { c.w.Run(); c.w.Settle() }
 
 // At QoS 1 what waits for a slow reader waits in its queue, and goes on when it reads.
 func TestOutboxGoesOn(t *testing.T) {
@@ -80,7 +80,7 @@ func TestOutboxGoesOn(t *testing.T) {
 				}
 				got := 0
 				for range 2000 { // the socket takes 1,000 bytes at a time
-					s.p()
+					s.turn()
 					if got += len(s.Got()); got == n {
 						break
 					}

@@ -8,7 +8,7 @@ import (
 
 // straddle has a publisher whose first message is on the log road and whose second, once the session
 // that the first was for has gone, is on the link road.
-func straddle(w *world, receiver string) (p *client, begin func()) {
+func straddle(w *world) (p *client, begin func()) {
 	s := w.connect(w.three, persistent("s"))
 	s.subscribed("t:1")
 	p = w.connect(w.one, clean("p"))
@@ -31,7 +31,7 @@ func TestHoldUntilTheLog(t *testing.T) {
 			cluster(t, 3, nil, func(w *world) {
 				k := w.connect(w.Nodes()[at], clean("k"))
 				k.subscribed("t:1")
-				p, begin := straddle(w, "k")
+				p, begin := straddle(w)
 				begin()
 				k.expect()
 				w.one.HoldLog = false
@@ -47,7 +47,7 @@ func TestHoldBetweenCommands(t *testing.T) {
 	cluster(t, 3, nil, func(w *world) {
 		k := w.connect(w.two, clean("k"))
 		k.subscribed("t:1")
-		p, begin := straddle(w, "k")
+		p, begin := straddle(w)
 		begin()
 		p.retain(1, "t", "log again") // waits for the link, whose frames are acknowledged while they are held
 		k.expect()
@@ -62,7 +62,7 @@ func TestHoldDelaysNobodyElse(t *testing.T) {
 	cluster(t, 3, nil, func(w *world) {
 		k := w.connect(w.two, clean("k"))
 		k.subscribed("t:1")
-		_, begin := straddle(w, "k")
+		_, begin := straddle(w)
 		begin()
 		other := w.connect(w.three, clean("other"))
 		other.publish(1, "t", "other")
@@ -79,7 +79,7 @@ func TestHeldForADeadNode(t *testing.T) {
 	cluster(t, 3, nil, func(w *world) {
 		k := w.connect(w.two, clean("k"))
 		k.subscribed("t:1")
-		p, begin := straddle(w, "k")
+		p, begin := straddle(w)
 		begin()
 		p.expect()
 		w.one.Kill()
@@ -96,7 +96,7 @@ func TestHeldOverALapse(t *testing.T) {
 	cluster(t, 3, nil, func(w *world) {
 		k := w.connect(w.one, clean("k"))
 		k.subscribed("t:1")
-		p, begin := straddle(w, "k")
+		p, begin := straddle(w)
 		begin()
 		w.one.LoseLease()
 		w.one.HoldLog = false

@@ -17,7 +17,7 @@ type history struct {
 	step    int
 	notes   []*note
 	byName  map[string]*note
-	last    map[stream5]int
+	last    map[ordered]int
 	ended   []endedSubscription
 	qosOf   map[string]byte
 	wills   map[string]int
@@ -41,7 +41,7 @@ type shape struct {
 
 func newHistory(seed uint64, verbose bool) *history {
 	return &history{
-		rand: rand.New(rand.NewPCG(seed, 0)), verbose: verbose, byName: make(map[string]*note), last: make(map[stream5]int),
+		rand: rand.New(rand.NewPCG(seed, 0)), verbose: verbose, byName: make(map[string]*note), last: make(map[ordered]int),
 		qosOf: make(map[string]byte), wills: make(map[string]int), willOf: make(map[string]*testament),
 		deaf: make(map[*Node]int),
 	}

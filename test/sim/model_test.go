@@ -50,9 +50,9 @@ func (h *history) newNote(p *player, name string, qos byte, retain bool) *note {
 	return m
 }
 
-// stream is what has an order: messages of one publisher on one topic at one QoS, to one life. A clean
+// ordered is what has an order: messages of one publisher on one topic at one QoS, to one life. A clean
 // publisher's sessions are publishers of their own.
-type stream5 struct {
+type ordered struct {
 	life, publisher, topic string
 	qos                    byte
 }
@@ -78,7 +78,7 @@ func (h *history) delivered(p *player, pk *mqtt.Publish) {
 	if m.got[life] > 1 {
 		return
 	}
-	k := stream5{life, m.publisher.id, m.topic, m.qos}
+	k := ordered{life, m.publisher.id, m.topic, m.qos}
 	if m.qos == 0 { // to one connection: a session that goes and comes back may meet what was late
 		k.life += "/" + strconv.Itoa(p.number)
 	}
