@@ -344,7 +344,11 @@ func (h *history) heal() {
 		}
 	}
 	w.Elect()
-	for quiet, round := 0, 0; quiet < 4 && round < 100; round++ {
+	for quiet, round := 0, 0; quiet < 4; round++ {
+		if round == 1000 {
+			h.fail("messages come without end")
+			return
+		}
 		h.step++
 		for _, n := range w.Nodes() {
 			n.GrantLease()
