@@ -176,6 +176,7 @@ func (r *Rules) Run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	due := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -183,8 +184,12 @@ func (r *Rules) Run(ctx context.Context) error {
 		case err := <-w.Errors:
 			r.cfg.Logger.Error("the files of auth can't be watched", "error", err)
 		case <-w.Events:
-			timer.Reset(settleTime)
+			if !due { // the first event counts: others in the folder may never end
+				due = true
+				timer.Reset(settleTime)
+			}
 		case <-timer.C:
+			due = false
 			r.reload(files)
 		}
 	}

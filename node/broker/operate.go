@@ -71,15 +71,8 @@ func (b *Broker) order(ctx context.Context, cmd *fsmpb.Command) (fsm.Result, err
 // Road is the road that a publish to a topic would take from here, and why.
 func (b *Broker) Road(topic string, qos byte, retain, persistent bool) (name, reason string) {
 	r := b.state.Route(topic)
-	switch {
-	case retain:
-		return RoadNames[roadLog], "it is retained"
-	case qos > 0 && r.Persistent > 1:
-		return RoadNames[roadLog], "a persistent session subscribes to it at QoS 1 or 2"
-	case qos == 2 && persistent:
-		return RoadNames[roadLog], "it is QoS 2 from a persistent session"
-	case r.QueueQoS0:
-		return RoadNames[roadLog], "a persistent session that queues QoS 0 subscribes to it"
+	if why := whyLog(&r, qos, retain, persistent); why != "" {
+		return RoadNames[roadLog], why
 	}
 	return RoadNames[roadLink], "no persistent session is owed it: it goes straight to the nodes with subscribers"
 }

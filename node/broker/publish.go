@@ -141,7 +141,7 @@ func (c *client) route(p *publish, ba *conn.Batch) {
 		c.block(blockLease, p)
 		return
 	}
-	if p.retain || p.qos > 0 && r.Persistent > 1 || p.qos == 2 && !c.sess.Clean() || r.QueueQoS0 {
+	if whyLog(r, p.qos, p.retain, !c.sess.Clean()) != "" {
 		if c.linked[p.qos] > 0 {
 			c.block(blockOrder, p)
 			return
@@ -150,6 +150,21 @@ func (c *client) route(p *publish, ba *conn.Batch) {
 		return
 	}
 	c.publishLink(p, r, targets, ba)
+}
+
+// whyLog is why a publish takes the log road, for people; empty: it takes the link road.
+func whyLog(r *fsm.Route, qos byte, retain, persistent bool) string {
+	switch {
+	case retain:
+		return "it is retained"
+	case qos > 0 && r.Persistent > 1:
+		return "a persistent session subscribes to it at QoS 1 or 2"
+	case qos == 2 && persistent:
+		return "it is QoS 2 from a persistent session"
+	case r.QueueQoS0:
+		return "a persistent session that queues QoS 0 subscribes to it"
+	}
+	return ""
 }
 
 // block keeps a publish, and those behind it, for a reason. Caller holds the lock.
