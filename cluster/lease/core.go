@@ -15,6 +15,7 @@ type core struct {
 
 	ready   bool // the term's barrier has passed and the log's clock runs
 	stepped time.Duration
+	proved  time.Duration      // when a majority last said that this node leads
 	nodes   map[uint64]*holder // by incarnation: those that live in the leader's state machine
 	commits []commitMark
 	clocks  map[string]int64 // wall clock minus the leader's clock, by node, as last heard
@@ -46,7 +47,7 @@ func newCore(cfg Config, term uint64) *core {
 
 // start is the moment from which leases can be granted.
 func (c *core) start(now time.Duration, committed uint64) {
-	c.ready, c.stepped = true, now
+	c.ready, c.stepped, c.proved = true, now, now
 	c.commits = []commitMark{{now, committed}}
 	for _, h := range c.nodes {
 		h.renewed = now
@@ -144,6 +145,27 @@ func (c *core) grant(now time.Duration, ref fsm.NodeRef) string {
 	return ""
 }
 
+// proofAfter is how often a leader asks the majority when nobody asks it for a lease, and half of the
+// time that may pass between two answers before it counts as unable.
+func (c *core) proofAfter() time.Duration { return c.cfg.Duration / 4 }
+
+// unable is for how long, up to now, nobody could have renewed a lease because this node itself did not
+// hear from a majority: it was starved, or the others were.
+func (c *core) unable(now time.Duration) time.Duration {
+	return max(0, now-c.proved-2*c.proofAfter())
+}
+
+// prove notes that a majority has just said that this node leads. What it was unable to grant before
+// does not count against those who would have asked.
+func (c *core) prove(now time.Duration) {
+	if lost := c.unable(now); lost > 0 {
+		for _, h := range c.nodes {
+			h.renewed = min(now, h.renewed+lost)
+		}
+	}
+	c.proved = now
+}
+
 // verdicts are the incarnations whose lease must have run out by now. From here on none of them is
 // granted one. Called at least a few times per lease: after a longer pause this process was itself
 // asleep, and so it knows nothing of the others: they get their time anew.
@@ -153,12 +175,15 @@ func (c *core) verdicts(now time.Duration) []fsm.NodeRef {
 	}
 	slept := now-c.stepped > c.cfg.Duration
 	c.stepped = now
+	if slept {
+		c.proved = now
+	}
 	var down []fsm.NodeRef
 	for _, h := range c.nodes {
 		if slept && !h.condemned {
 			h.renewed = max(h.renewed, now)
 		}
-		if h.condemned || now-h.renewed > c.cfg.Duration+c.cfg.Drift {
+		if h.condemned || now-h.renewed-c.unable(now) > c.cfg.Duration+c.cfg.Drift {
 			h.condemned = true
 			down = append(down, h.ref)
 		}

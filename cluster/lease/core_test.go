@@ -41,11 +41,16 @@ func ref(node string, incarnation uint64) fsm.NodeRef {
 	return fsm.NodeRef{Node: node, Incarnation: incarnation}
 }
 
-// pass lets time go by as a leader's does: it looks for verdicts all the while.
-func (b *bench) pass(d time.Duration) (down []fsm.NodeRef) {
+// pass lets time go by as a leader's does: it looks for verdicts all the while, and a majority answers.
+func (b *bench) pass(d time.Duration) (down []fsm.NodeRef) { return b.elapse(d, true) }
+
+func (b *bench) elapse(d time.Duration, answered bool) (down []fsm.NodeRef) {
 	for end := b.now + d; b.now < end; {
 		b.now = min(end, b.now+duration/10)
 		b.sync(b.now, b.members)
+		if answered {
+			b.prove(b.now)
+		}
 		for _, r := range b.verdicts(b.now) {
 			if !slices.Contains(down, r) {
 				down = append(down, r)
@@ -53,6 +58,35 @@ func (b *bench) pass(d time.Duration) (down []fsm.NodeRef) {
 		}
 	}
 	return down
+}
+
+// TestUnable: while a leader does not hear from a majority nobody can renew a lease, so that time, but
+// for what is usual between two answers, does not count against anybody. A dead node's goes on after.
+func TestUnable(t *testing.T) {
+	b := newBench(t, 0, up("a", 5), up("b", 6))
+	b.granted(ref("a", 5), "")
+	b.granted(ref("b", 6), "")
+	b.find(ref("b", 6)).condemned = true
+	if down := b.elapse(time.Minute, false); !slices.Equal(down, []fsm.NodeRef{ref("b", 6)}) {
+		t.Errorf("a leader that was unable condemned %v", down)
+	}
+	// Half a lease counted, up to the first answer; the rest and the drift are left.
+	b.prove(b.now)
+	if down := b.pass(duration/2 + drift); !slices.Equal(down, []fsm.NodeRef{ref("b", 6)}) {
+		t.Errorf("too early: %v", down)
+	}
+	if down := b.pass(duration / 10); len(down) != 2 {
+		t.Errorf("%v", down)
+	}
+	// One that is always a little late still comes to a verdict.
+	b = newBench(t, 0, up("a", 5))
+	for range 20 {
+		if down := b.elapse(duration*6/10, false); len(down) > 0 {
+			return
+		}
+		b.prove(b.now)
+	}
+	t.Error("a leader that is always late never comes to a verdict")
 }
 
 func (b *bench) granted(r fsm.NodeRef, want string) {

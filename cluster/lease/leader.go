@@ -315,6 +315,9 @@ func (l *Leader) orders(r *reign) []*fsmpb.System {
 	r.core.clock(now, l.self, l.cfg.Wall())
 	l.push(r)
 	down := r.core.verdicts(now)
+	if r.core.ready && now-r.core.proved > r.core.proofAfter() {
+		token(r.wake)
+	}
 	clock := r.clock(now)
 	lag := r.core.settled(now, l.cfg.Lag)
 	l.mu.Unlock()
@@ -350,8 +353,9 @@ func (l *Leader) verify(r *reign) {
 		l.mu.Lock()
 		asked := r.pending
 		r.pending = make(map[*conversation]*clusterpb.LeaseRequest)
+		due := l.cfg.Clock()-r.core.proved > r.core.proofAfter() // a verdict wants to know, too
 		l.mu.Unlock()
-		if len(asked) == 0 {
+		if len(asked) == 0 && !due {
 			continue
 		}
 		err := l.log.VerifyLeader()
@@ -363,6 +367,9 @@ func (l *Leader) answer(r *reign, asked map[*conversation]*clusterpb.LeaseReques
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.cfg.Clock()
+	if err == nil {
+		r.core.prove(now)
+	}
 	mark := l.mark(r, now)
 	for c, req := range asked {
 		if _, open := r.conversations[c]; !open {
