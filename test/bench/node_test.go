@@ -175,6 +175,8 @@ type wire struct {
 	at  int // buf[at:end] is read and not handled
 	end int
 	ack []byte
+	// seen counts what came before anybody waited for it: a PUBREL may overtake the next PUBLISH.
+	seen [16]int
 }
 
 // dial connects a clean client of 3.1.1.
@@ -212,9 +214,17 @@ func (w *wire) send(b []byte) {
 	}
 }
 
+// ping returns when the node has read everything that was sent.
+func (w *wire) ping() {
+	w.ack = append(w.ack, byte(mqtt.PINGREQ)<<4, 0)
+	w.send(w.ack)
+	w.ack = w.ack[:0]
+	w.want(mqtt.PINGRESP, 1)
+}
+
 // want reads until that many packets of a type have come, and answers those that want an answer.
 func (w *wire) want(t mqtt.Type, count int) {
-	for count > 0 {
+	for w.seen[t] < count {
 		first, body, n, err := mqtt.Split(w.buf[w.at:w.end], 0)
 		if err != nil {
 			w.tb.Fatal(err)
@@ -235,9 +245,7 @@ func (w *wire) want(t mqtt.Type, count int) {
 		}
 		w.at += n
 		got := mqtt.TypeOf(first)
-		if got == t {
-			count--
-		}
+		w.seen[got]++
 		switch qos := first >> 1 & 3; {
 		case got == mqtt.PUBLISH && qos > 0:
 			id := 2 + int(binary.BigEndian.Uint16(body))
@@ -248,6 +256,7 @@ func (w *wire) want(t mqtt.Type, count int) {
 			w.ack = append(w.ack, byte(mqtt.PUBCOMP)<<4, 2, body[0], body[1])
 		}
 	}
+	w.seen[t] -= count
 	if len(w.ack) > 0 {
 		w.send(w.ack)
 		w.ack = w.ack[:0]
