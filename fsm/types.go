@@ -10,6 +10,9 @@ const offsetBits = 20
 // EpochAt is the epoch of the connect at a log index and an offset in the entry.
 func EpochAt(index uint64, offset int) Epoch { return Epoch(index<<offsetBits | uint64(offset)) }
 
+// Index is the log position of the entry with the CONNECT.
+func (e Epoch) Index() uint64 { return uint64(e) >> offsetBits }
+
 // NodeRef names one life of a node.
 type NodeRef struct {
 	Node        string

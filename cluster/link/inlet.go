@@ -13,8 +13,9 @@ const (
 	reasonLink  = fsm.ReasonLink
 	reasonStale = fsm.ReasonStale
 
-	// holdStep is how often a receiver that waits (for its lease, for the log) looks again.
-	holdStep = 5 * time.Millisecond
+	// holdStep is how often a receiver that waits (for its lease, for the log) looks again. Short,
+	// because the first publish of a connection often comes before the log tells of its CONNECT.
+	holdStep = time.Millisecond
 	// maxReturned bounds what a receiver remembers of frames without a member. Far more than can
 	// be unacknowledged by then.
 	maxReturned = 1 << 16
@@ -35,7 +36,8 @@ type inlet struct {
 	unsequenced uint64
 	returned    []uint64 // of those taken, found no member; until the origin is known to have heard
 	relays      []relayed
-	draining    bool // somebody waits for the lease to deliver relays
+	draining    bool   // somebody waits for the lease to deliver relays
+	applied     uint64 // how far the log was when somebody last looked
 }
 
 // relayed is a frame that came through the log and waits for the lease.
@@ -108,13 +110,15 @@ func (in *inlet) take(s *intake, f *clusterpb.Frame) outcome {
 	switch {
 	case in.closed || in.current != s:
 		return severed
-	case f.QoS == 0:
-		in.unsequenced++
-		in.deliver(f)
-	case f.Sequence <= in.taken:
+	case f.QoS > 0 && f.Sequence <= in.taken:
 		if slices.Contains(in.returned, f.Sequence) {
 			s.returned = append(s.returned, f.Sequence)
 		}
+	case in.ahead(f):
+		return holding
+	case f.QoS == 0:
+		in.unsequenced++
+		in.deliver(f)
 	case f.Sequence > in.taken+1 || in.draining || !in.l.host.Leased():
 		return holding
 	default:
@@ -138,6 +142,17 @@ func (in *inlet) heard(s *intake) {
 		in.returned = in.returned[min(s.told, len(in.returned)):]
 		s.told = 0
 	}
+}
+
+// ahead tells whether the publisher connected at a place in the log that this node has not reached.
+// Delivered now, its message could be followed by an older one from the node that it came from: only
+// the log tells that those are stale.
+func (in *inlet) ahead(f *clusterpb.Frame) bool {
+	index := fsm.Epoch(f.Epoch).Index()
+	if index > in.applied {
+		in.applied = in.l.state.Applied()
+	}
+	return index > in.applied
 }
 
 // deliver hands a frame on, unless its connection has been taken over: the origin hears that it was

@@ -245,6 +245,47 @@ func TestStaleEpochIsDiscarded(t *testing.T) {
 	}
 }
 
+// A publisher moves from a to c. What it sends by way of c waits at b until b knows of the move, or
+// what is still on its way from a would come after it.
+func TestFrameAheadOfTheLogWaits(t *testing.T) {
+	w := newWorld(t, Config{}, "a", "b", "c")
+	a, b, c := w.nodes["a"], w.nodes["b"], w.nodes["c"]
+	before, after := fsm.EpochAt(3, 1), fsm.EpochAt(5, 0)
+	w.mu.Lock()
+	w.applied, w.epochs["c0"] = 3, before
+	w.mu.Unlock()
+	l := newLedger()
+	for qos := range byte(3) {
+		f := frame(0, qos)
+		f.Epoch = uint64(after)
+		c.Send(b.ref, f, entry{l, int(qos)})
+	}
+	eventually(t, "b looks at the log again and again", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.looked > 3
+	})
+	b.mu.Lock()
+	early := len(b.got)
+	b.mu.Unlock()
+	if early > 0 {
+		t.Errorf("%d came before b knew of the publisher's connection", early)
+	}
+	w.mu.Lock()
+	w.applied, w.epochs["c0"] = 5, after
+	w.mu.Unlock()
+	eventually(t, "they are taken", func() bool { return l.count(clusterpb.LinkTaken) == 2 })
+	f := frame(3, 1)
+	f.ClientID, f.Epoch = "c0", uint64(before)
+	a.Send(b.ref, f, entry{l, 3})
+	eventually(t, "the late one is stale", func() bool { return l.count(clusterpb.LinkNoMember) == 1 })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.got) != 3 {
+		t.Errorf("%d were delivered, want 3", len(b.got))
+	}
+}
+
 func TestNoMemberIsReturned(t *testing.T) {
 	_, a, b := pair(t, Config{})
 	b.noMember = func(f *clusterpb.Frame) bool { return len(f.Shared) > 0 }

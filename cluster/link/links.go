@@ -36,6 +36,8 @@ type Config struct {
 type State interface {
 	Live(node string) (fsm.NodeRef, bool)
 	ClientEpoch(clientID string) (fsm.Epoch, bool)
+	// Applied is the log position that the state is at.
+	Applied() uint64
 }
 
 // Host is the node that the links belong to.

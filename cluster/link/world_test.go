@@ -27,14 +27,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type world struct {
 	t testing.TB
 
-	mu     sync.Mutex
-	live   map[string]fsm.NodeRef
-	epochs map[string]fsm.Epoch
-	nodes  map[string]*node
-	marks  map[[2]fsm.NodeRef]uint64
-	relays chan func()
-	stuck  bool // the log has no quorum
-	queued []func()
+	mu      sync.Mutex
+	live    map[string]fsm.NodeRef
+	epochs  map[string]fsm.Epoch
+	applied uint64
+	looked  int // how often somebody asked for applied
+	nodes   map[string]*node
+	marks   map[[2]fsm.NodeRef]uint64
+	relays  chan func()
+	stuck   bool // the log has no quorum
+	queued  []func()
 }
 
 // node is one node: links, a server behind a proxy, and what its clients got.
@@ -154,6 +156,13 @@ func (w *world) ClientEpoch(id string) (fsm.Epoch, bool) {
 	defer w.mu.Unlock()
 	e, ok := w.epochs[id]
 	return e, ok
+}
+
+func (w *world) Applied() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looked++
+	return w.applied
 }
 
 // down is the verdict on a node, heard by the others.
