@@ -14,6 +14,7 @@ import (
 type drain struct {
 	rate    int
 	timeout time.Duration
+	notice  time.Duration // between not being ready and turning clients away
 	logger  *slog.Logger
 
 	// In order: leadership goes, clients go, the node's own incarnation ends.
@@ -62,6 +63,13 @@ func (d *drain) run(ctx context.Context, rate int) {
 	if err != nil {
 		// The others elect a leader without our help, only later.
 		d.logger.Warn("leadership was not handed over", "error", err)
+	}
+	if left := d.notice - time.Since(begin); left > 0 {
+		d.set("not ready; load balancers have yet to notice")
+		select {
+		case <-ctx.Done():
+		case <-time.After(left):
+		}
 	}
 	d.set("clients are leaving")
 	err = d.clients(ctx, rate, func(total, left int) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/skein-mqtt/skein/node/httpd"
@@ -73,6 +74,27 @@ func TestDrain(t *testing.T) {
 	if strings.Join(order, " ") != "transfer clients leave" {
 		t.Errorf("%v", order)
 	}
+}
+
+// Load balancers hear that a node is not ready before its clients are turned away.
+func TestDrainNotice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		d := newDrain(func(context.Context, int, func(int, int)) error {
+			order = append(order, "clients")
+			return nil
+		}, &order)
+		d.notice = 2 * time.Second
+		h := &health{drain: d, inService: func() bool { return true }, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
+		d.start(t.Context(), 0, 0)
+		time.Sleep(d.notice - time.Millisecond)
+		if s, _ := h.Ready(); s != httpd.Draining || strings.Join(order, " ") != "transfer" {
+			t.Errorf("before the notice is over: %v, %v", s, order)
+		}
+		if err := d.wait(); err != nil || strings.Join(order, " ") != "transfer clients leave" {
+			t.Errorf("%v, %v", err, order)
+		}
+	})
 }
 
 func TestDrainCutShort(t *testing.T) {

@@ -170,7 +170,7 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 		Changed: n.diskChanged,
 	})
 	n.drain = &drain{
-		rate: cfg.Drain.Rate, timeout: cfg.Drain.Timeout, logger: n.logger,
+		rate: cfg.Drain.Rate, timeout: cfg.Drain.Timeout, notice: cfg.Drain.Notice, logger: n.logger,
 		transfer: n.cluster.HandOver,
 		clients: func(ctx context.Context, rate int, progress func(total, left int)) error {
 			return n.broker.Drain(ctx, rate, cfg.Drain.ClientTimeout, progress)
