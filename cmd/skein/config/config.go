@@ -116,7 +116,7 @@ type Drain struct {
 	Timeout         time.Duration `key:"timeout" doc:"A drain takes at most so long, also the one at SIGTERM. A second signal ends it at once."`
 	Rate            int           `key:"rate" doc:"Connections that are let go per second. 0: no limit."`
 	ClientTimeout   time.Duration `key:"client_timeout" doc:"How long one client may take to acknowledge what it was sent."`
-	Notice          time.Duration `key:"notice" doc:"How long a draining node, not ready already, still takes connections: until load balancers have noticed. 0: there are none."`
+	Notice          time.Duration `key:"notice" doc:"How long a draining node, which says at once that it is not ready, still takes connections: longer than a load balancer needs to notice. 0: not at all."`
 	ServerReference string        `key:"server_reference" doc:"Where MQTT 5 clients are told to go, HOST:PORT; empty: they are not told."`
 }
 

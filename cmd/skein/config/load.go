@@ -156,7 +156,7 @@ func (c *Config) Validate() error {
 			bad(key, "is 0: it must be longer")
 		}
 	}
-	if c.Drain.Notice >= c.Drain.Timeout {
+	if c.Drain.Notice > 0 && c.Drain.Notice >= c.Drain.Timeout {
 		bad("drain.notice", "is %s: it must be shorter than drain.timeout, which is %s", c.Drain.Notice, c.Drain.Timeout)
 	}
 	if c.Cluster.RaftLease > c.Cluster.RaftHeartbeat {

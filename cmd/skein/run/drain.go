@@ -17,7 +17,7 @@ type drain struct {
 	notice  time.Duration // between not being ready and turning clients away
 	logger  *slog.Logger
 
-	// In order: leadership goes, clients go, the node's own incarnation ends.
+	// In order: leadership goes, notice passes, clients go, the node's own incarnation ends.
 	transfer func(context.Context) error
 	clients  func(ctx context.Context, rate int, progress func(total, left int)) error
 	leave    func(context.Context) error

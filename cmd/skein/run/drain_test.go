@@ -90,7 +90,7 @@ func TestDrainNotice(t *testing.T) {
 		d.notice = 2 * time.Second
 		h := &health{drain: d, inService: func() bool { return true }, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
 		d.start(t.Context(), 0, 0)
-		time.Sleep(d.notice - time.Millisecond)
+		time.Sleep(d.notice - time.Millisecond) // of the bubble's clock
 		synctest.Wait()
 		if s, reason := h.Ready(); s != httpd.Draining || asked.Load() {
 			t.Errorf("before the notice is over: %v, %s; clients were asked to leave: %v", s, reason, asked.Load())

@@ -42,7 +42,7 @@ func run(chosen []string) error {
 		}
 		count++
 		if test := m.Package + " " + m.Run; !green[test] {
-			if out, err := test1(m, ""); err != nil {
+			if out, err := goTest(m, ""); err != nil {
 				return fmt.Errorf("%s fails without a mutation: %w\n%s", test, err, out)
 			}
 			green[test] = true
@@ -51,7 +51,7 @@ func run(chosen []string) error {
 		if err != nil {
 			return err
 		}
-		out, err := test1(m, overlay)
+		out, err := goTest(m, overlay)
 		switch red := failures(out); {
 		case err == nil:
 			survived++
@@ -78,8 +78,8 @@ func selected(rule string, chosen []string) bool {
 	return len(chosen) == 0
 }
 
-// test1 runs the test of m. The overlay is in the environment because the test builds the broker, too.
-func test1(m mutate.Mutation, overlay string) (string, error) {
+// goTest runs the test of m. The overlay is in the environment because the test builds the broker, too.
+func goTest(m mutate.Mutation, overlay string) (string, error) {
 	c := exec.Command("go", "test", "-count=1", "-run", m.Run, m.Package)
 	c.Env = os.Environ()
 	if overlay != "" {
