@@ -2,7 +2,8 @@
 // several nodes, with a log, leases, a network and clients that are simulated. One scheduler, the
 // test, decides what happens next: which batch enters the log, who applies an entry, which message of
 // a link arrives, whose lease ends, who dies. Time is the bubble's of testing/synctest, so nothing
-// sleeps, and a seed replays a history exactly.
+// sleeps, and a seed replays a history exactly (not under the race detector, whose scheduler chooses
+// at random).
 //
 // It owns what stands in for cluster, raft and sockets, and gives guarantees exactly as those do: no
 // lease after a verdict, barriers by the watermark of live incarnations, results between the other

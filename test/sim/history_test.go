@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/skein-mqtt/skein/node/broker"
@@ -48,10 +49,16 @@ func newHistory(seed uint64, verbose bool) *history {
 }
 
 func (h *history) options() Options {
+	var mu sync.Mutex // each node chooses, in goroutines of its own
 	choose := rand.New(rand.NewPCG(h.rand.Uint64(), 1))
 	inflight := uint16(1 + h.rand.IntN(6))
 	return Options{
-		Nodes: 3, Choose: choose.IntN,
+		Nodes: 3,
+		Choose: func(n int) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return choose.IntN(n)
+		},
 		Broker: func(_ string, c *broker.Config) {
 			c.MaxInflight, c.ReceiveMaximum, c.MaxQueuedMessages = inflight, 20, 0
 		},

@@ -65,11 +65,11 @@ type peer struct {
 
 // Link implements clusterpb.PeerClient.
 func (p peer) Link(ctx context.Context, _ ...grpc.CallOption) (clusterpb.Peer_LinkClient, error) {
-	to := p.w.Node(p.route.to)
 	if p.w.Cut(p.route.from, p.route.to) {
 		return nil, errCut
 	}
-	if !to.alive {
+	links := p.w.Node(p.route.to).reached.Load()
+	if links == nil {
 		return nil, errDown
 	}
 	s := &stream{route: p.route, ctx: ctx}
@@ -79,7 +79,6 @@ func (p peer) Link(ctx context.Context, _ ...grpc.CallOption) (clusterpb.Peer_Li
 	p.w.mu.Lock()
 	p.w.streams = append(p.w.streams, s)
 	p.w.mu.Unlock()
-	links := to.links
 	p.w.group.Go(func() {
 		_ = links.HandleLink(server{s: s})
 		s.mu.Lock()

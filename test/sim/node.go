@@ -36,6 +36,7 @@ type Node struct {
 	self     atomic.Pointer[fsm.NodeRef]
 	leased   atomic.Bool
 	dead     atomic.Bool
+	reached  atomic.Pointer[link.Links] // links, for other nodes' streams; nil: nobody answers
 
 	mu       sync.Mutex
 	mark     uint64
@@ -71,6 +72,7 @@ func (n *Node) Start(snapshot bool) {
 		MaxUnacked: n.w.opt.LinkBuffer, OnRelief: b.Relieved, Dropped: b.DroppedOnLink, Repick: b.Repick,
 	}, n.FSM, host{n})
 	b.Attach(side{n})
+	n.reached.Store(n.links)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	n.ran.Go(func() { _ = b.Run(ctx) })
@@ -98,6 +100,7 @@ func (n *Node) Kill() {
 	}
 	n.alive = false
 	n.dead.Store(true)
+	n.reached.Store(nil)
 	for _, c := range n.w.conns {
 		if c.node == n {
 			c.cut()
