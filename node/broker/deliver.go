@@ -6,6 +6,7 @@ import (
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/proto/fsmpb"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
 
@@ -240,13 +241,13 @@ func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) 
 		c.b.lazy.confirm(picked(id))
 		return true
 	}
-	if qos == 2 { // nobody else may have it from now on, unless this node sees that it was never sent
-		c.b.lazy.confirm(picked(id))
-		id = 0
-	}
 	e := session.Shared{
 		Entry: fsm.Entry{Message: m.keep(), QoS: qos, Retain: retain, IDs: s.ids, Filter: s.Filter, Group: s.Group},
 		Pick:  id,
+	}
+	if qos == 2 && id != 0 {
+		c.claim(e, ba)
+		return true
 	}
 	if c.ready(m) && !c.sess.TooLarge(len(m.topic), s.ids, qos, m.expires != 0, len(m.props), len(m.payload)) {
 		if packet, ok := c.sess.Slot(qos); ok {
@@ -259,6 +260,39 @@ func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) 
 	c.resumeWhenDrained()
 	c.settle(ba)
 	return true
+}
+
+// claim has the log forget an assignment at QoS 2 before the client gets the message: once it may have
+// it, nobody else may, also if this node dies [MQTT-4.8.2-5]. Caller holds the lock.
+func (c *client) claim(e session.Shared, ba *conn.Batch) {
+	b := c.b
+	if !c.sess.EnqueueClaimed(e.Entry) {
+		b.lazy.confirm(picked(e.Pick))
+		c.settle(ba)
+		return
+	}
+	done := &fsmpb.SharedDone{Confirmed: picked(e.Pick)}
+	b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_SharedDone{SharedDone: done}}, func(_ fsm.Result, err error) {
+		if err == nil {
+			c.claimed(e.Entry)
+		}
+	})
+}
+
+// claimed hears that the log leaves a message to this client. If the session has ended meanwhile, it
+// was not sent, and this node finds another member. On the applying goroutine.
+func (c *client) claimed(e fsm.Entry) {
+	b := c.b
+	c.conn.Lock()
+	over := c.phase == phaseOver
+	if !over {
+		c.sess.Claimed()
+		c.push(b.applying)
+	}
+	c.conn.Unlock()
+	if over {
+		b.repick(e.Message, e.Filter, e.Group, fsm.NodeRef{}, b.applying, func(*conn.Batch) {})
+	}
 }
 
 func picked(id uint64) []uint64 {

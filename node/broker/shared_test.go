@@ -60,3 +60,65 @@ func TestAssignedBeforeSuback(t *testing.T) {
 		k.expect("SUBACK 1 01")
 	})
 }
+
+// claims is a cluster where the log has given a message at QoS 2 to the clean member k on two, and what
+// two says to that is not in the log. another is a member on three that came later.
+func claims(t *testing.T, fn func(w *world, k, another *client)) {
+	t.Helper()
+	cluster(t, 3, nil, func(w *world) {
+		k, p := w.connect(w.two, clean("k")), w.connect(w.one, persistent("p"))
+		k.subscribed("$share/g/t:2", "u:1")
+		w.two.HoldLog = true
+		p.publish(2, "t", "x")
+		p.expect("PUBREC 1 00")
+		another := w.connect(w.three, clean("another"))
+		another.subscribed("$share/g/t:2")
+		k.expect()
+		another.expect()
+		fn(w, k, another)
+	})
+}
+
+// A node dies with a message at QoS 2 that its member can't have had: another member gets it.
+func TestSharedNotClaimed(t *testing.T) {
+	claims(t, func(w *world, _, another *client) {
+		w.two.Kill()
+		w.Verdict(w.two)
+		another.expect(message("t", 2, "x"))
+	})
+}
+
+// A node dies with a message at QoS 2 that its member may have had: nobody else gets it.
+func TestSharedClaimed(t *testing.T) {
+	claims(t, func(w *world, k, another *client) {
+		w.two.HoldLog = false
+		k.expect(message("t", 2, "x"))
+		w.two.Kill()
+		w.Verdict(w.two)
+		another.expect()
+	})
+}
+
+// A member leaves before it can have had a message at QoS 2: another one gets it, once.
+func TestSharedLeftBeforeClaim(t *testing.T) {
+	claims(t, func(w *world, k, another *client) {
+		k.Cut()
+		w.Run()
+		another.expect()
+		w.two.HoldLog = false
+		another.expect(message("t", 2, "x"))
+		w.two.Kill()
+		w.Verdict(w.two)
+		another.expect()
+	})
+}
+
+// What comes after a message that waits for the log waits behind it.
+func TestSharedClaimKeepsOrder(t *testing.T) {
+	claims(t, func(w *world, k, _ *client) {
+		w.connect(w.one, clean("q")).publish(1, "u", "y")
+		k.expect()
+		w.two.HoldLog = false
+		k.expect(message("t", 2, "x"), message("u", 1, "y"))
+	})
+}

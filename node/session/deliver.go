@@ -51,7 +51,20 @@ func (s *Session) Enqueue(e fsm.Entry) { s.enqueue(item{Entry: e}) }
 // dropped at once is in TakeDrops, and it is settled.
 func (s *Session) EnqueueShared(e Shared) { s.enqueue(item{Entry: e.Entry, pick: e.Pick}) }
 
-func (s *Session) enqueue(e item) {
+// EnqueueClaimed is EnqueueShared for an entry at QoS 2 that the log may still give to another member:
+// it is sent once Claimed was called as often as EnqueueClaimed returned true. False: it was dropped.
+func (s *Session) EnqueueClaimed(e fsm.Entry) bool {
+	if !s.enqueue(item{Entry: e, claim: s.claims.made + 1}) {
+		return false
+	}
+	s.claims.made++
+	return true
+}
+
+// Claimed tells that nobody else gets the next entry that EnqueueClaimed took. Pump may send it.
+func (s *Session) Claimed() { s.claims.won++ }
+
+func (s *Session) enqueue(e item) bool {
 	o := &s.out
 	if s.cfg.Persistent {
 		last := max(o.sent, o.cursor)
@@ -59,7 +72,7 @@ func (s *Session) enqueue(e item) {
 			last = o.waiting[n-1].Seq
 		}
 		if e.Seq <= last {
-			return
+			return false
 		}
 	}
 	if s.full(e.Message) {
@@ -68,9 +81,10 @@ func (s *Session) enqueue(e item) {
 		if s.cfg.Persistent {
 			o.pushDropped(e.Seq, s.fence.next())
 		}
-		return
+		return false
 	}
 	o.push(e)
+	return true
 }
 
 // full tells whether m finds no room: as much waits already as may beyond the window, of which some
@@ -164,7 +178,7 @@ func (s *Session) maySend(it *item) bool {
 	if s.cfg.Persistent {
 		return it.Seq <= s.maySendTo()
 	}
-	return o.top-o.cursor < maxSpan
+	return o.top-o.cursor < maxSpan && it.claim <= s.claims.won
 }
 
 // maySendTo is the highest number of a persistent session that may be sent or settled before a
@@ -281,7 +295,8 @@ func (s *Session) TakeDrops() []Drop {
 
 // Leftover returns, when a clean session ends, the entries of shared groups that another member
 // may still get (QoS 1, and QoS 2 that was never sent) and how many others were lost. Assignments of
-// the QoS 2 entries that were sent are settled.
+// the QoS 2 entries that were sent are settled. What Claimed has not been called for is left to its
+// caller.
 func (s *Session) Leftover() (reassign []Shared, lost int) {
 	o := &s.out
 	for seq := o.cursor + 1; seq <= o.top; seq++ {
@@ -297,7 +312,7 @@ func (s *Session) Leftover() (reassign []Shared, lost int) {
 	s.shared = nil
 	for _, it := range o.waiting[o.head:] {
 		switch {
-		case it.Message == nil:
+		case it.Message == nil || it.claim > s.claims.won:
 		case it.Group != "":
 			reassign = append(reassign, Shared{it.Entry, it.pick})
 		default:

@@ -37,9 +37,10 @@ type outbound struct {
 // to its number that is not before it was dropped.
 type item struct {
 	fsm.Entry
-	dup  bool
-	pick uint64 // see Shared
-	take uint64 // without a message: see fence
+	dup   bool
+	pick  uint64 // see Shared
+	claim uint64 // its turn among what EnqueueClaimed took; 0: it was not
+	take  uint64 // without a message: see fence
 }
 
 func (o *outbound) state(seq uint64) slotState {

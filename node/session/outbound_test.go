@@ -378,3 +378,36 @@ func TestLeftover(t *testing.T) {
 	}
 	equal(t, "settled", fmt.Sprint(s.TakeSettled()), "[14 20]")
 }
+
+// TestClaims: what the log may still give to another member is not sent, nor is what stands behind it.
+func TestClaims(t *testing.T) {
+	shared := func(name string) fsm.Entry {
+		e := entry(0, 2, name)
+		e.Filter, e.Group = "t", "g"
+		return e
+	}
+	s := New(Config{Version: mqtt.V5, Window: 6, MaxQueued: 1})
+	for _, name := range []string{"a", "b", "c"} {
+		if !s.EnqueueClaimed(shared(name)) {
+			t.Fatalf("%s was dropped", name)
+		}
+	}
+	s.Enqueue(entry(0, 1, "behind"))
+	equal(t, "unclaimed", said(t, mqtt.V5, s.Pump(nil, 0, plenty)), "")
+	s.Claimed()
+	equal(t, "one", said(t, mqtt.V5, s.Pump(nil, 0, plenty)), "a:1")
+	s.Claimed()
+	reassign, lost := s.Leftover()
+	if len(reassign) != 1 || string(reassign[0].Message.Payload) != "b" || reassign[0].Pick != 0 || lost != 1 {
+		t.Errorf("left over: %v for others, %d lost; want b, 1: c is still to be claimed", reassign, lost)
+	}
+	full := New(Config{Version: mqtt.V5, Window: 1, MaxQueued: 1})
+	for _, want := range []bool{true, true, false} {
+		if full.EnqueueClaimed(shared("x")) != want {
+			t.Fatalf("there was room: %v", !want)
+		}
+	}
+	full.Claimed() // what was dropped has no turn
+	full.Claimed()
+	equal(t, "first", said(t, mqtt.V5, full.Pump(nil, 0, plenty)), "x:1")
+}

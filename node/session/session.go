@@ -43,6 +43,7 @@ type Session struct {
 	aliases  map[string]uint16 // outgoing
 	received []fsm.Range       // PUBREC came, not yet proposed
 	shared   map[uint64]Shared
+	claims   struct{ made, won uint64 } // see EnqueueClaimed
 	drops    []Drop
 	fence    fence
 	sent     [3]uint64 // PUBLISHes that Pump made, by QoS
