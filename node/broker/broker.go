@@ -42,8 +42,12 @@ type Broker struct {
 	conns   []*client          // in no order, but in the same one whenever the same has happened
 	waiting []*client          // CONNECTs that wait for the node to be in service
 
-	lazy  lazy
-	group sync.WaitGroup // goroutines started by spawn
+	lazy    lazy
+	orphans orphans
+
+	spawning sync.RWMutex
+	closed   bool
+	group    sync.WaitGroup // goroutines started by spawn
 }
 
 // New makes a broker that serves nobody yet.
@@ -67,6 +71,7 @@ func New(cfg Config, state State) (*Broker, error) {
 	b.holds.init(b)
 	b.flusher.init()
 	b.lazy.init()
+	b.orphans.init()
 	return b, nil
 }
 
@@ -88,6 +93,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	group.Go(func() { b.flusher.run(ctx) })
 	group.Go(func() { b.sweep(ctx) })
 	group.Go(func() { b.runLazy(ctx) })
+	group.Go(func() { b.runOrphans(ctx) })
 	if b.cfg.SysInterval > 0 {
 		group.Go(func() { b.runSys(ctx) })
 	}
@@ -102,6 +108,9 @@ func (b *Broker) Close() {
 	for _, c := range b.all() {
 		c.conn.Abort()
 	}
+	b.spawning.Lock()
+	b.closed = true
+	b.spawning.Unlock()
 	b.group.Wait()
 }
 
@@ -114,8 +123,15 @@ func (b *Broker) leased() bool {
 	return false
 }
 
-// spawn runs fn, which must end by itself soon, on a goroutine that Close waits for.
-func (b *Broker) spawn(fn func()) { b.group.Go(fn) }
+// spawn runs fn, which must end by itself soon, on a goroutine that Close waits for. After Close it
+// does nothing.
+func (b *Broker) spawn(fn func()) {
+	b.spawning.RLock()
+	defer b.spawning.RUnlock()
+	if !b.closed {
+		b.group.Go(fn)
+	}
+}
 
 // all are the connections, in any order.
 func (b *Broker) all() []*client { return b.append(nil) }
@@ -153,6 +169,7 @@ func (b *Broker) Serving(fsm.NodeRef) {
 	b.holds.begin()
 	b.beyond.Store(false)
 	b.serving.Store(true)
+	b.orphans.signal()
 	b.mu.Lock()
 	waiting := b.waiting
 	b.waiting = nil

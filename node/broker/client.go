@@ -63,7 +63,8 @@ type client struct {
 	subs    map[subKey]*sub
 	ops     operations
 	last    [3]uint64 // by QoS: the sequence of its last publish on the log road
-	linked  [3]int    // by QoS: frames on links that are not acknowledged
+	linked  [3]int    // by QoS: publishes on links, and fences, that are not acknowledged
+	loose   bool      // it has sent QoS 0 on links since the last fence
 	pending int       // bytes of publishes that are under way
 	ahead   int       // bytes on the link road that wait, everywhere, for this client's last on the log road
 	queued  bool      // in the list of sessions whose cursor is to be committed

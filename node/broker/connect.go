@@ -144,7 +144,9 @@ func (c *client) proposeConnect() {
 	b := c.b
 	b.mu.Lock()
 	if !b.serving.Load() {
-		b.waiting = append(b.waiting, c)
+		if c.at != gone {
+			b.waiting = append(b.waiting, c)
+		}
 		b.mu.Unlock()
 		c.deadline.Store(conn.Tick() + ticks(servicePatience))
 		return

@@ -291,7 +291,7 @@ func (c *client) claimed(e fsm.Entry) {
 	}
 	c.conn.Unlock()
 	if over {
-		b.repick(e.Message, e.Filter, e.Group, fsm.NodeRef{}, b.applying, func(*conn.Batch) {})
+		b.orphans.add(orphan{e.Message, e.Filter, e.Group, false})
 	}
 }
 

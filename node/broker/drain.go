@@ -39,6 +39,9 @@ func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duratio
 		})
 	}
 	group.Wait()
+	patience, cancel := context.WithTimeout(ctx, partPatience)
+	defer cancel()
+	b.orphans.wait(patience)
 	return ctx.Err()
 }
 

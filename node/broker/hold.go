@@ -231,7 +231,7 @@ func (b *Broker) take(from fsm.NodeRef, f *clusterpb.Frame, m *message, ba *conn
 // Repick finds another member for a frame that came through the log and found none here. It must
 // not block, and keeps nothing of f.
 func (b *Broker) Repick(f *clusterpb.Frame) {
-	if len(f.Shared) == 0 || !b.serving.Load() {
+	if len(f.Shared) == 0 {
 		return
 	}
 	m := messages.Get().(*message)
@@ -242,11 +242,6 @@ func (b *Broker) Repick(f *clusterpb.Frame) {
 	kept := m.keep()
 	m.free()
 	for _, s := range clonePicks(f.Shared) {
-		b.spawn(func() {
-			ba := getBatch()
-			b.repick(kept, s.Filter, s.Group, b.cluster.Self(), ba, func(*conn.Batch) {})
-			b.flusher.take(ba)
-			putBatch(ba)
-		})
+		b.orphans.add(orphan{kept, s.Filter, s.Group, true})
 	}
 }

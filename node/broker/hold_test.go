@@ -107,3 +107,20 @@ func TestHeldOverALapse(t *testing.T) {
 		p.expect("PUBACK 1 00", "PUBACK 2 00")
 	})
 }
+
+// At QoS 0, too, a retained message, which the log carries, comes after what its publisher sent on the
+// links before.
+func TestRetainedFollowsTheLinks(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		s := w.connect(w.two, clean("s"))
+		s.subscribed("t:0")
+		p := w.connect(w.one, clean("p"))
+		w.HoldLink("n1", "n2", true, false)
+		p.publish(0, "t", "a")
+		p.retain(0, "t", "b")
+		p.publish(0, "t", "c")
+		s.expect()
+		w.HoldLink("n1", "n2", false, false)
+		s.expect(message("t", 0, "a"), message("t", 0, "b"), message("t", 0, "c"))
+	})
+}

@@ -51,6 +51,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 			waits.again = m.keep()
 		}
 	}
+	c.loose = c.loose || p.qos == 0 && len(plan.remote) > 0
 	if ahead {
 		c.ahead += p.size()
 	}
@@ -100,6 +101,28 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 		}
 	}
 	planPool.Put(plan)
+}
+
+// fence holds the log road back at QoS 0 until the links have brought what the client sent on them:
+// nobody acknowledges that, so an empty frame that is acknowledged goes after it. Caller holds the lock.
+func (c *client) fence() {
+	b := c.b
+	c.loose = false
+	c.linked[0]++
+	waits := onLinksPool.Get().(*onLinks)
+	waits.c, waits.qos, waits.slot, waits.size = c, 0, 0, 0
+	waits.left.Store(1)
+	f := clusterpb.Frame{Topic: "fence", ClientID: c.info.id, QoS: 1} // it asks for nobody, so nobody gets it
+	b.spawn(func() {                                                  // a link may answer at once, and arrived takes the lock
+		self := b.cluster.Self()
+		for _, m := range b.state.Members() {
+			if m.Live && m.ID != self.Node {
+				waits.left.Add(1)
+				b.cluster.Send(fsm.NodeRef{Node: m.ID, Incarnation: m.Incarnation}, &f, waits)
+			}
+		}
+		waits.later()
+	})
 }
 
 // deliverHere is a message's delivery on this node.

@@ -273,7 +273,8 @@ func (c *client) Closed(error) {
 }
 
 // sever ends the connection because this node's incarnation has ended: the others have settled what
-// becomes of its session, so nothing is proposed and nothing that waits is said.
+// becomes of its session, so nothing is proposed and nothing that waits is said. What its shared groups
+// have from links is known to this node alone, and finds other members when the node serves again.
 func (c *client) sever() {
 	c.conn.Lock()
 	if c.phase == phaseOver {
@@ -291,8 +292,9 @@ func (c *client) sever() {
 	c.phase, c.ended = phaseOver, true
 	c.stash = nil
 	if c.sess.Clean() {
-		_, lost := c.sess.Leftover()
+		reassign, lost := c.sess.Leftover()
 		c.drop(fsm.ReasonSessionEnded, lost)
+		c.b.orphans.leftBy(reassign)
 	}
 	c.unsubscribeAll(false)
 	c.abandonIntake()

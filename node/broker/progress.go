@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/skein-mqtt/skein/fsm"
-	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/session"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
 	"github.com/skein-mqtt/skein/proto/mqtt"
@@ -144,24 +143,12 @@ func (c *client) forget() {
 	reassign, lost := c.sess.Leftover()
 	c.drop(fsm.ReasonSessionEnded, lost)
 	b.lazy.confirm(c.sess.TakeSettled())
+	b.orphans.leftBy(reassign)
 	var returned []uint64
-	again := reassign[:0]
 	for _, e := range reassign {
 		if e.Pick != 0 {
 			returned = append(returned, e.Pick)
-		} else {
-			again = append(again, e)
 		}
-	}
-	if len(again) > 0 {
-		b.spawn(func() { // it takes other connections' locks; one after the other, so that they keep their order
-			ba := getBatch()
-			for _, e := range again {
-				b.repick(e.Message, e.Filter, e.Group, fsm.NodeRef{}, ba, func(*conn.Batch) {})
-			}
-			b.flusher.take(ba)
-			putBatch(ba)
-		})
 	}
 	if len(returned) > 0 {
 		b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_SharedDone{SharedDone: &fsmpb.SharedDone{Returned: returned}}}, func(fsm.Result, error) {})

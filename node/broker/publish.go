@@ -142,6 +142,9 @@ func (c *client) route(p *publish, ba *conn.Batch) {
 		return
 	}
 	if whyLog(r, p.qos, p.retain, !c.sess.Clean()) != "" {
+		if p.qos == 0 && c.loose {
+			c.fence()
+		}
 		if c.linked[p.qos] > 0 {
 			c.block(blockOrder, p)
 			return
@@ -257,8 +260,11 @@ func (c *client) publishLog(p *publish) {
 	c.pending += size
 	b.stats.published[roadLog].Add(1)
 	sequence := b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_Publish{Publish: cmd}}, func(r fsm.Result, err error) {
-		if err == nil {
+		switch {
+		case err == nil:
 			c.published(publish{qos: qos, slot: slot}, size, r.Code)
+		case qos == 0: // the incarnation has ended first. At QoS 1 and 2 the client has no acknowledgement
+			c.drop(fsm.ReasonNoQuorum, 1)
 		}
 	})
 	if sequence != 0 {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/proto/mqtt"
 )
 
 // A clean member has had a message, and leaves without an acknowledgement when only persistent ones
@@ -120,5 +121,43 @@ func TestSharedClaimKeepsOrder(t *testing.T) {
 		k.expect()
 		w.two.HoldLog = false
 		k.expect(message("t", 2, "x"), message("u", 1, "y"))
+	})
+}
+
+// The others declare a living node dead. What its clean member of a group had from a link, and has not
+// acknowledged, is known to this node alone: it finds another member, in order, when the node is back.
+func TestSharedHandedOnAfterVerdict(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		p := w.connect(w.one, clean("p"))
+		k := w.connect(w.two, clean("k"))
+		k.subscribed("$share/g/t:1")
+		another := w.connect(w.three, clean("another"))
+		for _, s := range []string{"a", "b", "c"} {
+			p.publish(1, "t", s)
+		}
+		p.expect("PUBACK 1 00", "PUBACK 2 00", "PUBACK 3 00")
+		k.expect(message("t", 1, "a"), message("t", 1, "b"), message("t", 1, "c"))
+		k.ack(mqtt.PUBACK, 1)
+		another.subscribed("$share/g/t:1")
+		w.Verdict(w.two)
+		k.expect("DISCONNECT 9c", "closed")
+		another.expect(message("t", 1, "b"), message("t", 1, "c"))
+	})
+}
+
+// The incarnation ends with publishes on their way to the log: the client hears of those at QoS 1, and
+// what it sent at QoS 0 counts as dropped.
+func TestPublishesOfAnEndedIncarnation(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		p := w.connect(w.one, clean("p"))
+		w.one.HoldLog = true
+		p.retain(0, "t", "x")
+		p.retain(1, "t", "y")
+		w.Verdict(w.one)
+		w.one.HoldLog = false
+		p.expect("DISCONNECT 9c", "closed")
+		if n := w.one.Broker.Stats().Dropped[fsm.ReasonNoQuorum]; n != 1 {
+			t.Errorf("%d messages count as without a quorum, want 1", n)
+		}
 	})
 }

@@ -86,8 +86,6 @@ func (h *history) delivered(p *player, pk *mqtt.Publish) {
 		k.publisher += "/" + strconv.Itoa(m.number)
 	}
 	switch {
-	case m.qos == 0 && m.retain: // it takes another road, and QoS 0 waits for nothing
-		return
 	case strings.HasPrefix(m.topic, "s/"): // a group's message may change hands
 		return
 	case !p.subscribed(m): // the first time may have come before the subscription
