@@ -24,7 +24,7 @@ type folder struct {
 
 // openFolder makes the folder if need be, locks it and reads or makes its id.
 func openFolder(dir string) (*folder, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeFolder(filepath.Clean(dir)); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -68,11 +68,11 @@ func (f *folder) open() error {
 	var id [8]byte
 	rand.Read(id[:])
 	f.store = hex.EncodeToString(id[:])
-	return writeFile(path, []byte(f.store+"\n"))
+	return WriteFile(path, []byte(f.store+"\n"))
 }
 
-// writeFile writes a small file so that a crash leaves all of it or none.
-func writeFile(path string, data []byte) (err error) {
+// WriteFile writes a small file so that a power cut leaves all of it or none.
+func WriteFile(path string, data []byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("data folder: %w", err)
@@ -90,7 +90,31 @@ func writeFile(path string, data []byte) (err error) {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncFolder(filepath.Dir(path))
+}
+
+// makeFolder is os.MkdirAll, and what it has made survives a power cut.
+func makeFolder(path string) error {
+	err := os.Mkdir(path, 0o700)
+	switch parent := filepath.Dir(path); {
+	case err == nil:
+		return syncFolder(parent)
+	case errors.Is(err, fs.ErrNotExist) && parent != path:
+		if err := makeFolder(parent); err != nil {
+			return err
+		}
+		return makeFolder(path)
+	case errors.Is(err, fs.ErrExist):
+		if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
+			return nil
+		}
+	}
+	return err
+}
+
+// syncFolder puts the names in a folder on the disk.
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

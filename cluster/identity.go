@@ -61,5 +61,5 @@ func (f *folder) read(name string) (string, error) {
 }
 
 func (f *folder) write(name, value string) error {
-	return writeFile(filepath.Join(f.dir, name), []byte(value+"\n"))
+	return WriteFile(filepath.Join(f.dir, name), []byte(value+"\n"))
 }

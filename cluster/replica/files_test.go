@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/raft"
 )
 
 // written makes a server with a snapshot and a log, and closes it.
@@ -156,6 +159,36 @@ func TestDiskErrorsAreFatal(t *testing.T) {
 	}
 }
 
+// TestTermThatCannotBeKept: raft panics when it can't write its term down. The node says what is wrong,
+// and ends in order, whether it leads or follows.
+func TestTermThatCannotBeKept(t *testing.T) {
+	for _, leads := range []bool{false, true} {
+		t.Run(map[bool]string{false: "follower", true: "leader"}[leads], func(t *testing.T) {
+			w := newWorld(t, 3, nil)
+			leader := w.leader()
+			w.up(leader)
+			n := leader
+			if !leads {
+				n = w.all[(slices.Index(w.all, leader)+1)%3]
+			}
+			if err := n.store.bolt.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if leads {
+				leader.publish(1, 1)
+			} else {
+				leader.close() // the others go on with another term
+			}
+			w.until("it is reported", func() bool { return n.fatals.Load() > 0 })
+			<-n.store.halted
+			n.close()
+			if !strings.Contains(n.fatal.Error(), "log.db") || n.fatals.Load() != 1 {
+				t.Errorf("%d times: %v", n.fatals.Load(), n.fatal)
+			}
+		})
+	}
+}
+
 func TestTwoProcessesOnOneLog(t *testing.T) {
 	w := newWorld(t, 1, nil)
 	n := w.all[0]
@@ -174,5 +207,90 @@ func TestConfig(t *testing.T) {
 	cfg.Election = cfg.Heartbeat / 2
 	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "timeouts") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestHalfASnapshot: a crash while a snapshot is made or removed leaves a folder without one of its files.
+// It is not the disk's fault, and the node starts with the one before, if the log goes on from there.
+func TestHalfASnapshot(t *testing.T) {
+	for _, missing := range []string{"meta.json", "state.bin"} {
+		t.Run(missing, func(t *testing.T) {
+			n := written(t)
+			half := filepath.Join(n.dir, "raft", "snapshots", "9-999999-1")
+			if err := os.Mkdir(half, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"meta.json", "state.bin"} {
+				if name == missing {
+					continue
+				}
+				if err := os.WriteFile(filepath.Join(half, name), []byte("{"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := n.tryOpen(); err != nil {
+				t.Fatal(err)
+			}
+			n.close()
+			if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("it is still there: %v", err)
+			}
+		})
+	}
+}
+
+// TestSealed: a bit that turns in an entry or in one of raft's variables is noticed.
+func TestSealed(t *testing.T) {
+	dir := t.TempDir()
+	var failed error
+	s, err := openStore(dir, func(err error) { failed = errors.Join(failed, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for name, turn := range map[string]func(*raft.Log){
+		"index": func(l *raft.Log) { l.Index ^= 64 },
+		"term":  func(l *raft.Log) { l.Term ^= 1 },
+		"type":  func(l *raft.Log) { l.Type ^= 1 },
+		"data":  func(l *raft.Log) { l.Data[3] ^= 16 },
+		"none":  func(*raft.Log) {},
+	} {
+		failed = nil
+		if err := s.StoreLog(&raft.Log{Index: 5, Term: 7, Data: []byte("data")}); err != nil {
+			t.Fatal(err)
+		}
+		var l raft.Log
+		if err := s.bolt.GetLog(5, &l); err != nil {
+			t.Fatal(err)
+		}
+		turn(&l)
+		if err := s.bolt.StoreLog(&l); err != nil {
+			t.Fatal(err)
+		}
+		err := s.GetLog(l.Index, &l)
+		if bad := name != "none"; bad != errors.Is(failed, ErrDamaged) || bad != (err != nil) {
+			t.Errorf("%s: %v, reported %v", name, err, failed)
+		}
+	}
+	for _, value := range []uint64{9, 1 << 40} {
+		failed = nil
+		key := []byte("CurrentTerm")
+		if err := s.SetUint64(key, value); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.GetUint64(key); err != nil || got != value {
+			t.Errorf("%d, %v, want %d", got, err, value)
+		}
+		raw, err := s.bolt.Get(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw[7] ^= 2
+		if err := s.bolt.Set(key, raw); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.GetUint64(key); !errors.Is(failed, ErrDamaged) || err == nil {
+			t.Errorf("a term that turned from %d to %d is fine", value, got)
+		}
 	}
 }

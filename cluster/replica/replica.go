@@ -124,7 +124,24 @@ func (r *Replica) openFiles() (err error) {
 	if r.snapshots, err = openSnapshots(dir, r.cfg.raft()); err != nil {
 		return err
 	}
+	for _, d := range []string{dir, r.cfg.Dir} { // the files' own names, too, have to survive
+		if err := syncFolder(d); err != nil {
+			return err
+		}
+	}
 	return r.check()
+}
+
+// syncFolder puts the names in a folder on the disk.
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("replica: %w", err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("replica: sync %s: %w", path, err)
+	}
+	return nil
 }
 
 // check finds a log that does not go on where the newest snapshot ends: raft would panic when it gets there.
@@ -159,12 +176,23 @@ func (r *Replica) openRaft() error {
 	default:
 		return damaged(r.store.path, err)
 	}
+	r.store.raft.Store(true)
 	r.raft.RegisterObserver(raft.NewObserver(nil, false, func(*raft.Observation) bool {
 		r.stir()
 		return false
 	}))
 	r.stir()
 	return nil
+}
+
+// wait tells when a group is done.
+func wait(g *sync.WaitGroup) <-chan struct{} {
+	done := make(chan struct{})
+	go func() { // ends with what the group counts
+		g.Wait()
+		close(done)
+	}()
+	return done
 }
 
 func (r *Replica) isClosing() bool { return r.ctx.Err() != nil }
@@ -189,7 +217,10 @@ func (r *Replica) Close() error {
 		r.mu.Unlock()
 		// Raft must answer everything before it is shut down: it forgets what it holds then, and who waits
 		// would wait for ever. It does so at the latest when it loses its majority.
-		r.pending.Wait()
+		select {
+		case <-wait(&r.pending):
+		case <-r.store.halted: // then nothing is answered any more
+		}
 		down := r.raft.Shutdown()
 		if t, ok := r.cfg.Transport.(interface{ Interrupt() }); ok {
 			t.Interrupt()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,7 +43,8 @@ func openSnapshots(dir string, config *raft.Config) (*snapshots, error) {
 	return s, s.sweep()
 }
 
-// sweep removes what a crash has left unfinished, and finds those that raft would skip in silence.
+// sweep removes what a crash has left half written or half removed, and finds those that raft would skip
+// in silence. Whether the log goes on from the newest that is left is checked afterwards.
 func (s *snapshots) sweep() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -53,21 +55,48 @@ func (s *snapshots) sweep() error {
 			continue
 		}
 		path := filepath.Join(s.dir, e.Name())
-		if strings.HasSuffix(path, ".tmp") {
+		meta, err := os.ReadFile(filepath.Join(path, "meta.json"))
+		if err == nil {
+			_, err = os.Stat(filepath.Join(path, "state.bin"))
+		}
+		switch {
+		case strings.HasSuffix(path, ".tmp") || errors.Is(err, fs.ErrNotExist):
 			if err := os.RemoveAll(path); err != nil {
 				return fmt.Errorf("replica: snapshots: %w", err)
 			}
-			continue
-		}
-		meta, err := os.ReadFile(filepath.Join(path, "meta.json"))
-		if err != nil {
+		case err != nil:
 			return s.broken(path, err)
-		}
-		if !json.Valid(meta) {
+		case !json.Valid(meta):
 			return s.broken(path, errors.New("meta.json can't be read"))
 		}
 	}
 	return nil
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, transport raft.Transport,
+) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(version, index, term, configuration, configurationIndex, transport)
+	if err != nil {
+		return nil, err
+	}
+	return &sealed{sink, filepath.Join(s.dir, sink.ID())}, nil
+}
+
+// sealed is a snapshot on its way to the disk. Raft syncs its files and the folder of all snapshots, but
+// not the snapshot's own: the names in it might not survive.
+type sealed struct {
+	raft.SnapshotSink
+	dir string
+}
+
+// Close implements raft.SnapshotSink.
+func (s *sealed) Close() error {
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	return syncFolder(s.dir)
 }
 
 // broken is the error for a snapshot that can't be read.

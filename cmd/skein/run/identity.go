@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/skein-mqtt/skein/cluster"
 )
 
 // nodeID is the node's name: the configured one, else the one that the data folder was made with,
@@ -41,11 +43,7 @@ func keepID(id, dir string) error {
 	if data, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(data)) == id {
 		return nil
 	}
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, []byte(id+"\n"), 0o600); err != nil {
-		return fmt.Errorf("data.dir: %w", err)
-	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := cluster.WriteFile(path, []byte(id+"\n")); err != nil {
 		return fmt.Errorf("data.dir: %w", err)
 	}
 	return nil

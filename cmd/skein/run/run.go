@@ -79,9 +79,29 @@ func Run(ctx context.Context, cfg *config.Config) error {
 	group.Go(func() { n.reload(ctx) })
 	err = n.wait(ctx, signals)
 	stop(nil)
+	if err != nil { // raft may have stopped where it stood, and never answer who waits for it
+		n.abandon()
+		return err
+	}
 	n.close()
 	group.Wait()
-	return err
+	return nil
+}
+
+// closePatience bounds how long a node that can't go on may take to close.
+const closePatience = 2 * time.Second
+
+// abandon closes what can be closed. The process is to end afterwards.
+func (n *node) abandon() {
+	closed := make(chan struct{})
+	go func() { // ends with the process, at the latest
+		n.close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closePatience):
+	}
 }
 
 // reload has the listeners read their files again at each SIGHUP, until ctx ends.
@@ -122,6 +142,9 @@ func (n *node) wait(ctx context.Context, signals <-chan os.Signal) error {
 		if errors.Is(err, context.DeadlineExceeded) {
 			n.logger.Warn("not every client could be let go in time")
 		}
+	case err := <-n.cluster.Failed():
+		n.logger.Error("the node can't go on", "error", err)
+		return err
 	case s := <-signals:
 		n.logger.Warn("the node ends at once", "signal", s.String())
 		cancel()
