@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/skein-mqtt/skein/proto/adminpb"
+	"github.com/skein-mqtt/skein/test/chaos/disk"
 )
 
 // cluster is the nodes and the network between them. One goroutine, which does the faults, uses it.
@@ -37,6 +39,13 @@ func (c *cluster) place() (*node, error) {
 	c.placed++
 	id := fmt.Sprintf("node%d", c.placed)
 	n := &node{id: id, model: c.model, data: filepath.Join(c.options.Dir, id), log: filepath.Join(c.options.Dir, id+".log")}
+	if c.options.diskFaults() {
+		var err error
+		if n.disk, err = disk.Mount(n.data); err != nil {
+			return nil, err
+		}
+		n.data = filepath.Join(n.data, "data")
+	}
 	for _, a := range []*string{&n.mqtt, &n.http, &n.admin, &n.peer, &n.gossip} {
 		port, err := freePort()
 		if err != nil {
@@ -106,7 +115,7 @@ func (c *cluster) start(n *node) error {
 		"--peer", n.peer, "--gossip", n.gossip, "--bootstrap-expect", fmt.Sprint(c.expect), "--join", strings.Join(joined, ","),
 		"--set", "peer.advertise=" + n.known(0, n.peer), "--set", "gossip.advertise=" + n.known(1, n.gossip),
 		"--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0", "--set", "mqtt.sys_interval=0s",
-		"--set", "cluster.snapshot_bytes=2MiB",
+		"--set", "cluster.snapshot_bytes=256KiB",
 	}
 	c.model.Node("start %s", n.id)
 	return n.start(c.options.Binary, append(args, c.options.Flags...))
@@ -139,6 +148,9 @@ func (c *cluster) down() {
 		for _, r := range n.relays {
 			r.close()
 		}
+		if err := n.unmount(); err != nil {
+			c.model.Node("%v", err)
+		}
 	}
 }
 
@@ -148,6 +160,11 @@ func (c *cluster) heal(ctx context.Context, patience time.Duration) error {
 	for _, n := range c.nodes {
 		switch {
 		case !n.running():
+			if n.damaged && n.endedItself() {
+				if err := c.replace(n); err != nil {
+					return err
+				}
+			}
 			if err := c.start(n); err != nil {
 				return err
 			}
@@ -165,6 +182,13 @@ func (c *cluster) whole(ctx context.Context, patience time.Duration) error {
 		why := c.ailing(ctx)
 		if why == "" {
 			return nil
+		}
+		for _, n := range c.nodes {
+			if n.damaged && n.endedItself() {
+				if err := errors.Join(c.replace(n), c.start(n)); err != nil {
+					return err
+				}
+			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -262,6 +286,10 @@ func (c *cluster) resume(n *node) {
 
 func (c *cluster) wipe(n *node) error {
 	c.model.Node("wipe %s", n.id)
+	n.damaged = false
+	if n.disk != nil {
+		return n.disk.Wipe()
+	}
 	return os.RemoveAll(n.data)
 }
 

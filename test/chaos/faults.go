@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/skein-mqtt/skein/proto/adminpb"
+	"github.com/skein-mqtt/skein/test/chaos/disk"
 )
 
 // fault is something that is done to a whole cluster. do returns when it is over; what it left
@@ -22,10 +21,14 @@ type fault struct {
 
 // faults are all that can be done here.
 var faults = func() []fault {
+	list := onProcesses
 	if relayed {
-		return slices.Concat(onProcesses, onNetwork)
+		list = slices.Concat(list, onNetwork)
 	}
-	return onProcesses
+	if disk.Available() == nil {
+		list = slices.Concat(list, onDisks)
+	}
+	return list
 }()
 
 var onProcesses = []fault{
@@ -125,23 +128,6 @@ func killTwo(ctx context.Context, c *cluster, rng *rand.Rand) error {
 	return nil
 }
 
-// power kills all nodes at once.
-func power(ctx context.Context, c *cluster, rng *rand.Rand) error {
-	for _, n := range c.nodes {
-		n.mu.Lock()
-		n.expected = true
-		n.mu.Unlock()
-		n.signal(syscall.SIGKILL)
-	}
-	for _, n := range c.nodes {
-		if err := c.kill(n); err != nil {
-			return err
-		}
-	}
-	wait(ctx, between(rng, 0, 1))
-	return nil
-}
-
 func pauseFollower(ctx context.Context, c *cluster, rng *rand.Rand) error {
 	n, err := c.follower(ctx, rng)
 	if err != nil {
@@ -236,7 +222,7 @@ func grow(ctx context.Context, c *cluster, rng *rand.Rand) error {
 	if err := c.remove(ctx, n); err != nil {
 		return err
 	}
-	return os.RemoveAll(n.data)
+	return errors.Join(c.wipe(n), n.unmount())
 }
 
 // remove takes a node that has ended out of the cluster, once the others have noticed.

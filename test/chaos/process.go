@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/skein-mqtt/skein/proto/adminpb"
+	"github.com/skein-mqtt/skein/test/chaos/disk"
 )
 
 // node is one skein process, or the place of one that is not running. Only the goroutine that does
@@ -24,10 +25,12 @@ import (
 type node struct {
 	id, mqtt, http, admin, peer, gossip string
 	data, log                           string
-	relays                              []*relay // peer, gossip
+	relays                              []*relay   // peer, gossip
+	disk                                *disk.Disk // nil: the machine's
 	model                               *Model
 
-	paused bool
+	paused  bool
+	damaged bool // its files are: it may end by itself
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd
@@ -80,7 +83,7 @@ func (n *node) start(binary string, args []string) error {
 	}
 	exited := make(chan struct{})
 	n.mu.Lock()
-	n.cmd, n.exited, n.expected, n.paused = cmd, exited, false, false
+	n.cmd, n.exited, n.expected, n.paused = cmd, exited, n.damaged, false
 	n.mu.Unlock()
 	go func() { // ends with the process, which end kills and waits for
 		err := cmd.Wait()
@@ -94,6 +97,50 @@ func (n *node) start(binary string, args []string) error {
 		close(exited)
 	}()
 	return nil
+}
+
+// expect says whether the process may end by itself. A start resets it.
+func (n *node) expect(end bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.expected = end
+}
+
+// awaitEnd waits for the process to end by itself, no longer than patience.
+func (n *node) awaitEnd(ctx context.Context, patience time.Duration) {
+	n.mu.Lock()
+	exited := n.exited
+	n.mu.Unlock()
+	select {
+	case <-exited:
+	case <-ctx.Done():
+	case <-time.After(patience):
+	}
+}
+
+// endedItself tells whether the process has ended, and not by a signal.
+func (n *node) endedItself() bool {
+	return n.cmd != nil && !n.running() && n.cmd.ProcessState.Exited()
+}
+
+// endedWell says what is wrong with how a process ended by itself. It must have told what to do.
+func (n *node) endedWell(advice string) error {
+	code, tail := n.cmd.ProcessState.ExitCode(), n.tail(12)
+	n.model.Node("%s ended by itself with %d", n.id, code)
+	if code != 1 || !strings.Contains(tail, advice) {
+		return fmt.Errorf("%s ended with %d and does not say %q; its log ends:\n%s", n.id, code, advice, tail)
+	}
+	return nil
+}
+
+// unmount ends the node's own disk.
+func (n *node) unmount() error {
+	if n.disk == nil {
+		return nil
+	}
+	d := n.disk
+	n.disk = nil
+	return d.Close()
 }
 
 func (n *node) signal(s syscall.Signal) {
@@ -199,8 +246,8 @@ func (n *node) memory() int {
 	return 0
 }
 
-// disk is what the data folder holds, in bytes.
-func (n *node) disk() (size int64) {
+// used is what the data folder holds, in bytes.
+func (n *node) used() (size int64) {
 	_ = filepath.WalkDir(n.data, func(_ string, e os.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // files come and go

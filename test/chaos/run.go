@@ -109,7 +109,7 @@ func (r *run) rounds(ctx context.Context, say func(string)) error {
 		kept, more := r.model.Violations()
 		say(fmt.Sprintf("%s  round %d: %s; %d violations; memory %s, disk %s", clock(r.model.now()), n,
 			strings.Join(done, " "), len(kept)+more, r.each(func(n *node) string { return fmt.Sprint(n.memory() >> 20) }),
-			r.each(func(n *node) string { return fmt.Sprintf("%d MiB", n.disk()>>20) })))
+			r.each(func(n *node) string { return fmt.Sprintf("%d MiB", n.used()>>20) })))
 		if len(kept) > 0 || !time.Now().Add(3*time.Second).Before(end) {
 			return nil
 		}

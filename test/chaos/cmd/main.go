@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skein-mqtt/skein/test/chaos"
+	"github.com/skein-mqtt/skein/test/chaos/disk"
 )
 
 func main() {
@@ -87,6 +88,9 @@ func run(ctx context.Context, args []string) error {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	fmt.Printf("chaos: seed %d, %v, nodes in %s\n", o.Seed, o.Length, o.Dir)
+	if err := disk.Available(); err != nil {
+		fmt.Println("chaos: without faults of disks:", err)
+	}
 	m, err := chaos.Run(ctx, o)
 	if m != nil {
 		m.Report(os.Stdout, o)
