@@ -239,7 +239,9 @@ func (h *history) draw(node string) *fsmpb.Command {
 	case k < 98:
 		d := &fsmpb.SharedDone{}
 		h.one().assigned.rows.Scan(func(a assignment) bool {
-			switch h.n(0, 2, "settle") {
+			switch h.n(0, 3, "settle") {
+			case 2:
+				d.Claimed = append(d.Claimed, a.id)
 			case 0:
 				d.Confirmed = append(d.Confirmed, a.id)
 			case 1:

@@ -216,6 +216,10 @@ func (f *FSM) reapOne(inc *incarnation) bool {
 	}
 	if a, ok := f.assigned.first(inc.number); ok {
 		f.assigned.remove(a)
+		if a.claimed { // the member's session has ended with its node [MQTT-4.8.2-5]
+			f.dropped("", ReasonSessionEnded, 1)
+			return true
+		}
 		f.assign("", a.message, a.filter, a.group, nil)
 		return true
 	}

@@ -48,6 +48,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		e.message(a.message)
 		e.str(a.filter)
 		e.str(a.group)
+		e.bool(a.claimed)
 		return e.err == nil
 	})
 	e.bool(false)

@@ -58,7 +58,7 @@ func (f *FSM) restore(d *decoder) {
 		f.interested(row, int(row.count))
 	}
 	for d.bool() {
-		a := assignment{inc: d.uint(), id: d.uint(), message: d.message(), filter: d.shared(), group: d.shared()}
+		a := assignment{inc: d.uint(), id: d.uint(), message: d.message(), filter: d.shared(), group: d.shared(), claimed: d.bool()}
 		f.assigned.rows.Set(a)
 	}
 	for d.bool() {

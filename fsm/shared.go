@@ -14,6 +14,7 @@ type assignment struct {
 	message *Message
 	filter  string
 	group   string
+	claimed bool // a member may have it: it is nobody else's, unless the node hands it back
 }
 
 type assignments struct {
@@ -144,7 +145,7 @@ func (f *FSM) share(g *group, m *Message, avoid *incarnation) (pick Pick, ok boo
 	pick = Pick{Filter: g.filter.name, Group: g.name}
 	if m.QoS > 0 { // QoS 0 is not owed to anyone
 		pick.ID = f.nextID()
-		f.assigned.rows.Set(assignment{inc.number, pick.ID, m, pick.Filter, pick.Group})
+		f.assigned.rows.Set(assignment{inc: inc.number, id: pick.ID, message: m, filter: pick.Filter, group: pick.Group})
 	}
 	return pick, inc.node == f.node
 }
@@ -195,6 +196,12 @@ func (g *group) connected() bool {
 func (f *FSM) sharedDone(cmd *fsmpb.SharedDone, r *Result) {
 	for _, id := range cmd.Confirmed {
 		f.assigned.remove(assignment{inc: f.origin.number, id: id})
+	}
+	for _, id := range cmd.Claimed {
+		if a, ok := f.assigned.rows.Get(assignment{inc: f.origin.number, id: id}); ok {
+			a.claimed = true
+			f.assigned.rows.Set(a)
+		}
 	}
 	for _, id := range cmd.Returned {
 		a, ok := f.assigned.rows.Delete(assignment{inc: f.origin.number, id: id})

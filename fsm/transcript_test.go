@@ -246,6 +246,9 @@ func (s *script) command(w words) *fsmpb.Command {
 			if w.flag("confirm") && (w.num("i") == 0 || w.num("i") == uint64(i+1)) {
 				d.Confirmed = append(d.Confirmed, id)
 			}
+			if w.flag("claim") && (w.num("i") == 0 || w.num("i") == uint64(i+1)) {
+				d.Claimed = append(d.Claimed, id)
+			}
 			if w.flag("return") && (w.num("i") == 0 || w.num("i") == uint64(i+1)) {
 				d.Returned = append(d.Returned, id)
 			}

@@ -216,7 +216,7 @@ func TestHalfASnapshot(t *testing.T) {
 	for _, missing := range []string{"meta.json", "state.bin"} {
 		t.Run(missing, func(t *testing.T) {
 			n := written(t)
-			half := filepath.Join(n.dir, "raft", "snapshots", "9-999999-1")
+			half := filepath.Join(n.dir, "raft", "snapshots", "9-1-1")
 			if err := os.Mkdir(half, 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -291,6 +291,32 @@ func TestSealed(t *testing.T) {
 		}
 		if got, err := s.GetUint64(key); !errors.Is(failed, ErrDamaged) || err == nil {
 			t.Errorf("a term that turned from %d to %d is fine", value, got)
+		}
+	}
+}
+
+// TestStateThatIsGone: the log was dropped for a snapshot which then lost a file. The node must not start as if
+// it had promised nothing.
+func TestStateThatIsGone(t *testing.T) {
+	n := written(t)
+	s, err := openStore(filepath.Join(n.dir, "raft"), func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := s.FirstIndex()
+	last, _ := s.LastIndex()
+	if err := errors.Join(s.DeleteRange(first, last), s.close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range snapshotFolders(t, n) {
+		if err := os.Remove(filepath.Join(dir, "state.bin")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.tryOpen(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("error %v", err)
+		if err == nil {
+			n.close()
 		}
 	}
 }

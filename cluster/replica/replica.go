@@ -157,6 +157,9 @@ func (r *Replica) check() error {
 	if first > taken+1 {
 		return damaged(r.store.path, fmt.Errorf("it begins at entry %d, but the newest snapshot in %s ends at %d", first, r.snapshots.dir, taken))
 	}
+	if first == 0 && r.snapshots.lost > taken { // the log was dropped for that snapshot, perhaps
+		return damaged(r.store.path, fmt.Errorf("it is empty, and the snapshot in %s that ended at %d lacks a file", r.snapshots.dir, r.snapshots.lost))
+	}
 	return nil
 }
 

@@ -32,6 +32,7 @@ type snapshots struct {
 	dir      string
 	starting bool // only the newest is good enough: see List
 	damage   error
+	lost     uint64 // the highest index of a snapshot that sweep has removed
 }
 
 func openSnapshots(dir string, config *raft.Config) (*snapshots, error) {
@@ -61,6 +62,10 @@ func (s *snapshots) sweep() error {
 		}
 		switch {
 		case strings.HasSuffix(path, ".tmp") || errors.Is(err, fs.ErrNotExist):
+			var term, index uint64
+			if _, err := fmt.Sscanf(e.Name(), "%d-%d", &term, &index); err == nil && !strings.HasSuffix(path, ".tmp") {
+				s.lost = max(s.lost, index)
+			}
 			if err := os.RemoveAll(path); err != nil {
 				return fmt.Errorf("replica: snapshots: %w", err)
 			}

@@ -126,6 +126,9 @@ func (s *store) LastIndex() (i uint64, err error) {
 // GetLog implements raft.LogStore.
 func (s *store) GetLog(index uint64, log *raft.Log) error {
 	err := guard(func() error { return s.bolt.GetLog(index, log) })
+	if errors.Is(err, raft.ErrLogNotFound) && s.holds(index) { // others may have been replacing the end of the log
+		err = guard(func() error { return s.bolt.GetLog(index, log) })
+	}
 	switch {
 	case err == nil && (log.Index != index || !bytes.Equal(log.Extensions, seal(log))):
 		err = fmt.Errorf("entry %d is not what was written: its checksum is another", index)

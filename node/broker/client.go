@@ -62,14 +62,14 @@ type client struct {
 	zero    zeroQueue
 	subs    map[subKey]*sub
 	ops     operations
-	last    [3]uint64 // by QoS: the sequence of its last publish on the log road
-	linked  [3]int    // by QoS: publishes on links, and fences, that are not acknowledged
-	loose   bool      // it has sent QoS 0 on links since the last fence
-	pending int       // bytes of publishes that are under way
-	ahead   int       // bytes on the link road that wait, everywhere, for this client's last on the log road
-	queued  bool      // in the list of sessions whose cursor is to be committed
-	starved bool      // messages were queued for want of a lease
-	current publish   // the PUBLISH that is being taken
+	last    [3]uint64     // by QoS: the sequence of its last publish on the log road
+	linked  [3]int        // by QoS: publishes on links, and fences, that are not acknowledged
+	loose   []fsm.NodeRef // whom it has sent QoS 0 on links since the last fence
+	pending int           // bytes of publishes that are under way
+	ahead   int           // bytes on the link road that wait, everywhere, for this client's last on the log road
+	queued  bool          // in the list of sessions whose cursor is to be committed
+	starved bool          // messages were queued for want of a lease
+	current publish       // the PUBLISH that is being taken
 	drops   [fsm.ReasonCount]atomic.Uint64
 
 	deadline atomic.Int64 // tick until which the next packet must come; 0: none

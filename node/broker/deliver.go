@@ -262,36 +262,29 @@ func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) 
 	return true
 }
 
-// claim has the log forget an assignment at QoS 2 before the client gets the message: once it may have
-// it, nobody else may, also if this node dies [MQTT-4.8.2-5]. Caller holds the lock.
+// claim tells the log that this client may have a message at QoS 2 that was assigned, before it is sent:
+// from then on nobody else gets it, also if this node dies [MQTT-4.8.2-5]. Caller holds the lock.
 func (c *client) claim(e session.Shared, ba *conn.Batch) {
-	b := c.b
-	if !c.sess.EnqueueClaimed(e.Entry) {
-		b.lazy.confirm(picked(e.Pick))
+	if !c.sess.EnqueueClaimed(e) {
 		c.settle(ba)
 		return
 	}
-	done := &fsmpb.SharedDone{Confirmed: picked(e.Pick)}
-	b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_SharedDone{SharedDone: done}}, func(_ fsm.Result, err error) {
+	done := &fsmpb.SharedDone{Claimed: picked(e.Pick)}
+	c.b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_SharedDone{SharedDone: done}}, func(_ fsm.Result, err error) {
 		if err == nil {
-			c.claimed(e.Entry)
+			c.claimed()
 		}
 	})
 }
 
-// claimed hears that the log leaves a message to this client. If the session has ended meanwhile, it
-// was not sent, and this node finds another member. On the applying goroutine.
-func (c *client) claimed(e fsm.Entry) {
-	b := c.b
+// claimed hears that the next message is this client's. If the session has ended meanwhile, it went back
+// to the log. On the applying goroutine.
+func (c *client) claimed() {
 	c.conn.Lock()
-	over := c.phase == phaseOver
-	if !over {
+	defer c.conn.Unlock()
+	if c.phase != phaseOver {
 		c.sess.Claimed()
-		c.push(b.applying)
-	}
-	c.conn.Unlock()
-	if over {
-		b.orphans.add(orphan{e.Message, e.Filter, e.Group, false})
+		c.push(c.b.applying)
 	}
 }
 

@@ -124,3 +124,34 @@ func TestRetainedFollowsTheLinks(t *testing.T) {
 		s.expect(message("t", 0, "a"), message("t", 0, "b"), message("t", 0, "c"))
 	})
 }
+
+// The client goes without a word while its retained message waits for the links: it is published.
+func TestRetainedSurvivesItsPublisher(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		s, p := w.connect(w.two, clean("s")), w.connect(w.one, clean("p"))
+		s.subscribed("t:0")
+		w.HoldLink("n1", "n2", true, false)
+		p.publish(0, "t", "a")
+		p.retain(0, "t", "b")
+		p.Cut()
+		w.Run()
+		w.HoldLink("n1", "n2", false, false)
+		w.Run()
+		r := w.connect(w.three, clean("r"))
+		r.subscribe("t:0")
+		r.expect(message("t", 0, "b", "retain"), "SUBACK 1 00")
+	})
+}
+
+// A node that the client has sent nothing to holds up nothing.
+func TestRetainedWaitsForNobodyElse(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		s, p := w.connect(w.two, clean("s")), w.connect(w.one, clean("p"))
+		s.subscribed("t:1", "u:1")
+		w.HoldLink("n1", "n3", true, true)
+		p.publish(0, "t", "a")
+		p.retain(0, "t", "b")
+		p.publish(1, "u", "c")
+		s.expect(message("t", 0, "a"), message("t", 0, "b"), message("u", 1, "c"))
+	})
+}

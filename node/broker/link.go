@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -51,7 +52,13 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 			waits.again = m.keep()
 		}
 	}
-	c.loose = c.loose || p.qos == 0 && len(plan.remote) > 0
+	if p.qos == 0 {
+		for i := range plan.remote {
+			if to := plan.remote[i].to; !slices.Contains(c.loose, to) {
+				c.loose = append(c.loose, to)
+			}
+		}
+	}
 	if ahead {
 		c.ahead += p.size()
 	}
@@ -106,20 +113,16 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 // fence holds the log road back at QoS 0 until the links have brought what the client sent on them:
 // nobody acknowledges that, so an empty frame that is acknowledged goes after it. Caller holds the lock.
 func (c *client) fence() {
-	b := c.b
-	c.loose = false
+	nodes := c.loose
+	c.loose = nil
 	c.linked[0]++
 	waits := onLinksPool.Get().(*onLinks)
 	waits.c, waits.qos, waits.slot, waits.size = c, 0, 0, 0
-	waits.left.Store(1)
+	waits.left.Store(int32(len(nodes)) + 1)
 	f := clusterpb.Frame{Topic: "fence", ClientID: c.info.id, QoS: 1} // it asks for nobody, so nobody gets it
-	b.spawn(func() {                                                  // a link may answer at once, and arrived takes the lock
-		self := b.cluster.Self()
-		for _, m := range b.state.Members() {
-			if m.Live && m.ID != self.Node {
-				waits.left.Add(1)
-				b.cluster.Send(fsm.NodeRef{Node: m.ID, Incarnation: m.Incarnation}, &f, waits)
-			}
+	c.b.spawn(func() {                                                // a link may answer at once, and arrived takes the lock
+		for _, n := range nodes {
+			c.b.cluster.Send(n, &f, waits)
 		}
 		waits.later()
 	})
@@ -296,6 +299,9 @@ func (b *Broker) repick(m *fsm.Message, filter, group string, avoid fsm.NodeRef,
 	s.next(avoid, ba)
 }
 
+// inService tells whether there is an incarnation for which links can carry anything.
+func (b *Broker) inService() bool { return b.serving.Load() && b.cluster.Self().Incarnation != 0 }
+
 // search is one for a member of a shared group.
 type search struct {
 	b     *Broker
@@ -304,6 +310,7 @@ type search struct {
 	done  func(*conn.Batch)
 	to    fsm.NodeRef // the node that was asked last
 	tries int
+	again func() // instead of done where this node's incarnation has ended meanwhile; nil: done
 }
 
 // maxTries bounds a search. There may be nobody left: a member can't be had in time, or all that are
@@ -371,10 +378,15 @@ func (s *search) ask(n *message, ba *conn.Batch) {
 // LinkDone implements clusterpb.LinkDone.
 func (s *search) LinkDone(_ string, code clusterpb.LinkCode) {
 	ba := getBatch()
-	if code == clusterpb.LinkTaken || !s.b.serving.Load() {
+	switch {
+	case code == clusterpb.LinkTaken:
 		s.done(ba)
-	} else {
+	case s.b.inService():
 		s.next(s.to, ba)
+	case s.again != nil:
+		s.again()
+	default:
+		s.done(ba)
 	}
 	s.b.flusher.take(ba)
 	putBatch(ba)

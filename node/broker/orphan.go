@@ -8,6 +8,7 @@ import (
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/proto/clusterpb"
 )
 
 // orphan is a message of a shared group whose member has left without it, or was never found. The log
@@ -58,12 +59,17 @@ func (o *orphans) signal() {
 	}
 }
 
-func (o *orphans) take() []orphan {
+// next takes the oldest.
+func (o *orphans) next() (first orphan, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	list := o.list
-	o.list = nil
-	return list
+	if len(o.list) == 0 {
+		return first, false
+	}
+	first = o.list[0]
+	o.list[0] = orphan{}
+	o.list = o.list[1:]
+	return first, true
 }
 
 // settled counts one that has arrived, or is given up.
@@ -100,18 +106,34 @@ func (b *Broker) runOrphans(ctx context.Context) {
 			return
 		case <-b.orphans.wake:
 		}
-		if !b.serving.Load() { // Serving signals
-			continue
-		}
 		ba := getBatch()
-		for _, o := range b.orphans.take() {
-			var avoid fsm.NodeRef
-			if o.elsewhere {
-				avoid = b.cluster.Self()
+		for b.inService() { // Serving signals
+			o, ok := b.orphans.next()
+			if !ok {
+				break
 			}
-			b.repick(o.m, o.filter, o.group, avoid, ba, b.orphans.settled)
+			b.adopt(o, ba)
 		}
 		b.flusher.take(ba)
 		putBatch(ba)
 	}
+}
+
+// adopt looks for a member. Where the incarnation ends meanwhile and no node says that it has taken the
+// message, it becomes an orphan again; at QoS 2, where some node may have, it counts as lost.
+func (b *Broker) adopt(o orphan, ba *conn.Batch) {
+	s := &search{b: b, m: o.m, pick: clusterpb.SharedPick{Filter: o.filter, Group: o.group}, done: b.orphans.settled}
+	s.again = func() {
+		if o.m.QoS == 2 {
+			b.stats.drop("", fsm.ReasonSessionEnded, 1)
+		} else {
+			b.orphans.add(o)
+		}
+		b.orphans.settled(nil)
+	}
+	var avoid fsm.NodeRef
+	if o.elsewhere {
+		avoid = b.cluster.Self()
+	}
+	s.next(avoid, ba)
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
@@ -293,8 +294,12 @@ func (c *client) sever() {
 	c.stash = nil
 	if c.sess.Clean() {
 		reassign, lost := c.sess.Leftover()
-		c.drop(fsm.ReasonSessionEnded, lost)
-		c.b.orphans.leftBy(reassign)
+		twice := func(e session.Shared) bool { // whoever sent it may have found another member: nobody may get it twice
+			return e.Pick == 0 && e.QoS == 2
+		}
+		kept := slices.DeleteFunc(slices.Clone(reassign), twice)
+		c.drop(fsm.ReasonSessionEnded, lost+len(reassign)-len(kept))
+		c.b.orphans.leftBy(kept)
 	}
 	c.unsubscribeAll(false)
 	c.abandonIntake()

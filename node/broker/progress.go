@@ -106,6 +106,10 @@ func (c *client) proposeEnd(done func()) {
 			_ = c.farewell(first, body) // malformed: as if it had not said it
 		}
 	}
+	if p := c.intake.held; p != nil && p.qos == 0 && c.linked[0] > 0 { // it waits for a fence: state may be lost else
+		c.intake.held = nil
+		c.publishLog(p)
+	}
 	cmd := &fsmpb.Disconnect{ClientId: c.info.id, Epoch: uint64(c.epoch), Clean: c.clean}
 	if c.expiry != nil {
 		cmd.HasExpiry, cmd.Expiry = true, *c.expiry

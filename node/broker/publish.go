@@ -142,7 +142,7 @@ func (c *client) route(p *publish, ba *conn.Batch) {
 		return
 	}
 	if whyLog(r, p.qos, p.retain, !c.sess.Clean()) != "" {
-		if p.qos == 0 && c.loose {
+		if p.qos == 0 && len(c.loose) > 0 {
 			c.fence()
 		}
 		if c.linked[p.qos] > 0 {

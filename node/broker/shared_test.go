@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/broker"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
 
@@ -158,6 +159,83 @@ func TestPublishesOfAnEndedIncarnation(t *testing.T) {
 		p.expect("DISCONNECT 9c", "closed")
 		if n := w.one.Broker.Stats().Dropped[fsm.ReasonNoQuorum]; n != 1 {
 			t.Errorf("%d messages count as without a quorum, want 1", n)
+		}
+	})
+}
+
+// An incarnation ends while what a member has left is on its way to another: it is not lost by that.
+func TestSharedUnderWayAtTheVerdict(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		p, k := w.connect(w.one, clean("p")), w.connect(w.two, clean("k"))
+		k.subscribed("$share/g/t:1")
+		p.publish(1, "t", "a")
+		p.publish(1, "t", "b")
+		p.expect("PUBACK 1 00", "PUBACK 2 00")
+		k.expect(message("t", 1, "a"), message("t", 1, "b"))
+		another := w.connect(w.three, clean("another"))
+		another.subscribed("$share/g/t:1")
+		w.two.LoseLease()
+		w.two.HoldLog, w.two.HoldApply = true, true
+		w.SetCut("n1", "n2", true)
+		w.SetCut("n2", "n3", true)
+		w.Run()
+		k.Cut()
+		w.Run()
+		w.Verdict(w.two)
+		w.Run()
+		w.SetCut("n1", "n2", false)
+		w.SetCut("n2", "n3", false)
+		w.two.HoldLog, w.two.HoldApply = false, false
+		w.ms(3000)
+		another.expect(message("t", 1, "a"), message("t", 1, "b"))
+	})
+}
+
+// A member leaves while the log hears that a message is its own: another one gets it, also a persistent
+// one, which has such messages from the log alone.
+func TestSharedLeftForPersistent(t *testing.T) {
+	cluster(t, 3, nil, func(w *world) {
+		k, p := w.connect(w.two, clean("k")), w.connect(w.one, persistent("p"))
+		k.subscribed("$share/g/t:2")
+		w.two.HoldLog = true
+		p.publish(2, "t", "x")
+		p.expect("PUBREC 1 00")
+		s := w.connect(w.three, persistent("s"))
+		s.subscribed("$share/g/t:2")
+		k.expect()
+		k.Cut()
+		w.Run()
+		w.two.HoldLog = false
+		s.expect(message("t", 2, "x"))
+	})
+}
+
+// A node is given up with a QoS 2 message that it has taken and whose sender did not hear so. The sender
+// finds another member: the node, when it is back, must not.
+func TestSharedNotHandedOnTwice(t *testing.T) {
+	cluster(t, 3, func(c *broker.Config) { c.MaxInflight = 1 }, func(w *world) {
+		p, k := w.connect(w.one, clean("p")), w.connect(w.two, clean("k"))
+		k.subscribed("$share/g/t:2")
+		p.publish(2, "t", "a")
+		p.expect("PUBREC 1 00")
+		k.expect(message("t", 2, "a"))
+		w.HoldLink("n1", "n2", false, true)
+		p.publish(2, "t", "b")
+		p.expect()
+		another := w.connect(w.three, clean("another"))
+		another.subscribed("$share/g/t:2")
+		w.two.HoldApply = true
+		w.Verdict(w.two)
+		p.expect("PUBREC 2 00")
+		another.expect(message("t", 2, "b"))
+		another.ack(mqtt.PUBREC, 1)
+		another.expect("PUBREL 1 00")
+		w.HoldLink("n1", "n2", false, false)
+		w.two.HoldApply = false
+		w.ms(500)
+		another.expect()
+		if n := w.two.Broker.Stats().Dropped[fsm.ReasonSessionEnded]; n != 1 {
+			t.Errorf("%d messages count as of an ended session, want 1", n)
 		}
 	})
 }

@@ -53,8 +53,8 @@ func (s *Session) EnqueueShared(e Shared) { s.enqueue(item{Entry: e.Entry, pick:
 
 // EnqueueClaimed is EnqueueShared for an entry at QoS 2 that the log may still give to another member:
 // it is sent once Claimed was called as often as EnqueueClaimed returned true. False: it was dropped.
-func (s *Session) EnqueueClaimed(e fsm.Entry) bool {
-	if !s.enqueue(item{Entry: e, claim: s.claims.made + 1}) {
+func (s *Session) EnqueueClaimed(e Shared) bool {
+	if !s.enqueue(item{Entry: e.Entry, pick: e.Pick, claim: s.claims.made + 1}) {
 		return false
 	}
 	s.claims.made++
@@ -295,8 +295,7 @@ func (s *Session) TakeDrops() []Drop {
 
 // Leftover returns, when a clean session ends, the entries of shared groups that another member
 // may still get (QoS 1, and QoS 2 that was never sent) and how many others were lost. Assignments of
-// the QoS 2 entries that were sent are settled. What Claimed has not been called for is left to its
-// caller.
+// the QoS 2 entries that were sent are settled.
 func (s *Session) Leftover() (reassign []Shared, lost int) {
 	o := &s.out
 	for seq := o.cursor + 1; seq <= o.top; seq++ {
@@ -312,7 +311,7 @@ func (s *Session) Leftover() (reassign []Shared, lost int) {
 	s.shared = nil
 	for _, it := range o.waiting[o.head:] {
 		switch {
-		case it.Message == nil || it.claim > s.claims.won:
+		case it.Message == nil:
 		case it.Group != "":
 			reassign = append(reassign, Shared{it.Entry, it.pick})
 		default:

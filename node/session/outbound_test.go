@@ -381,10 +381,12 @@ func TestLeftover(t *testing.T) {
 
 // TestClaims: what the log may still give to another member is not sent, nor is what stands behind it.
 func TestClaims(t *testing.T) {
-	shared := func(name string) fsm.Entry {
+	pick := uint64(10)
+	shared := func(name string) Shared {
 		e := entry(0, 2, name)
 		e.Filter, e.Group = "t", "g"
-		return e
+		pick++
+		return Shared{e, pick}
 	}
 	s := New(Config{Version: mqtt.V5, Window: 6, MaxQueued: 1})
 	for _, name := range []string{"a", "b", "c"} {
@@ -398,9 +400,10 @@ func TestClaims(t *testing.T) {
 	equal(t, "one", said(t, mqtt.V5, s.Pump(nil, 0, plenty)), "a:1")
 	s.Claimed()
 	reassign, lost := s.Leftover()
-	if len(reassign) != 1 || string(reassign[0].Message.Payload) != "b" || reassign[0].Pick != 0 || lost != 1 {
-		t.Errorf("left over: %v for others, %d lost; want b, 1: c is still to be claimed", reassign, lost)
+	if len(reassign) != 2 || reassign[0].Pick != 12 || reassign[1].Pick != 13 || lost != 1 {
+		t.Errorf("left over: %v for others, %d lost; want b and c, 1", reassign, lost)
 	}
+	equal(t, "settled", fmt.Sprint(s.TakeSettled()), "[11]")
 	full := New(Config{Version: mqtt.V5, Window: 1, MaxQueued: 1})
 	for _, want := range []bool{true, true, false} {
 		if full.EnqueueClaimed(shared("x")) != want {

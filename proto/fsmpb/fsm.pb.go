@@ -1390,6 +1390,7 @@ type SharedDone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Confirmed     []uint64               `protobuf:"varint,1,rep,packed,name=confirmed,proto3" json:"confirmed,omitempty"` // assignment ids: delivered
 	Returned      []uint64               `protobuf:"varint,2,rep,packed,name=returned,proto3" json:"returned,omitempty"`   // assignment ids: no member is left here, pick another
+	Claimed       []uint64               `protobuf:"varint,3,rep,packed,name=claimed,proto3" json:"claimed,omitempty"`     // assignment ids: a member may have it from now on, so nobody else if the node ends
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1434,6 +1435,13 @@ func (x *SharedDone) GetConfirmed() []uint64 {
 func (x *SharedDone) GetReturned() []uint64 {
 	if x != nil {
 		return x.Returned
+	}
+	return nil
+}
+
+func (x *SharedDone) GetClaimed() []uint64 {
+	if x != nil {
+		return x.Claimed
 	}
 	return nil
 }
@@ -2066,11 +2074,12 @@ const file_proto_fsmpb_fsm_proto_rawDesc = "" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12-\n" +
 	"\x12target_incarnation\x18\x02 \x01(\x04R\x11targetIncarnation\x12\x19\n" +
 	"\blink_seq\x18\x03 \x01(\x04R\alinkSeq\x12\x14\n" +
-	"\x05frame\x18\x04 \x01(\fR\x05frame\"F\n" +
+	"\x05frame\x18\x04 \x01(\fR\x05frame\"`\n" +
 	"\n" +
 	"SharedDone\x12\x1c\n" +
 	"\tconfirmed\x18\x01 \x03(\x04R\tconfirmed\x12\x1a\n" +
-	"\breturned\x18\x02 \x03(\x04R\breturned\"B\n" +
+	"\breturned\x18\x02 \x03(\x04R\breturned\x12\x18\n" +
+	"\aclaimed\x18\x03 \x03(\x04R\aclaimed\"B\n" +
 	"\rDeleteSession\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x8a\x02\n" +
