@@ -1,6 +1,6 @@
-// Package mutate shows that tests can fail. A list of mutations breaks one rule of the protocol each,
-// and names the test that must go red for it; the tree itself is never changed (go's -overlay).
-// scripts/mutate runs it.
+// Package mutate shows that tests can fail. Lists of mutations break one rule each, and name the test that
+// must go red for it, or what the fault checker must find; the tree itself is never changed (go's
+// -overlay). scripts/mutate and scripts/planted run them.
 package mutate
 
 import (
@@ -21,14 +21,26 @@ type Mutation struct {
 	New  string
 	// Package and Run are the test that must fail, as arguments of go test.
 	Package, Run string
+	// Check is the class of the violations that scripts/chaos must find instead, with these Faults.
+	Check, Faults string
 }
 
-//go:embed mutations.txt
-var list string
+var (
+	//go:embed mutations.txt
+	mutations string
+	//go:embed planted.txt
+	planted string
+)
 
-// Mutations reads the list. Each has a line "rule", and after it "file", "old" and "new" (repeated for
-// more lines) and "test".
-func Mutations() ([]Mutation, error) {
+// Mutations are those that tests must see.
+func Mutations() ([]Mutation, error) { return read("mutations.txt", mutations) }
+
+// Planted are those that the fault checker must see.
+func Planted() ([]Mutation, error) { return read("planted.txt", planted) }
+
+// read reads a list. Each mutation has a line "rule", and after it "file", "old" and "new" (repeated for
+// more lines), and "test", or "check" and "faults".
+func read(name, list string) ([]Mutation, error) {
 	var all []Mutation
 	for n, line := range strings.Split(list, "\n") {
 		key, value, _ := strings.Cut(line, " ")
@@ -40,7 +52,7 @@ func Mutations() ([]Mutation, error) {
 			continue
 		}
 		if len(all) == 0 {
-			return nil, fmt.Errorf("mutations.txt:%d: the first key must be rule", n+1)
+			return nil, fmt.Errorf("%s:%d: the first key must be rule", name, n+1)
 		}
 		m := &all[len(all)-1]
 		switch key {
@@ -52,8 +64,12 @@ func Mutations() ([]Mutation, error) {
 			m.New = join(m.New, value)
 		case "test":
 			m.Package, m.Run, _ = strings.Cut(value, " ")
+		case "check":
+			m.Check = value
+		case "faults":
+			m.Faults = value
 		default:
-			return nil, fmt.Errorf("mutations.txt:%d: unknown key %q", n+1, key)
+			return nil, fmt.Errorf("%s:%d: unknown key %q", name, n+1, key)
 		}
 	}
 	return all, nil
@@ -74,8 +90,8 @@ func (m Mutation) Overlay(root, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if m.Old == "" || m.Old == m.New || m.Run == "" {
-		return "", fmt.Errorf("%s: old, new or test is missing, or nothing changes", m.Rule)
+	if m.Old == "" || m.Old == m.New || (m.Run == "") == (m.Check == "") {
+		return "", fmt.Errorf("%s: old, new, test or check is missing, or nothing changes", m.Rule)
 	}
 	if n := strings.Count(string(source), m.Old); n != 1 {
 		return "", fmt.Errorf("%s: %q stands %d times in %s, want once", m.Rule, m.Old, n, m.File)
