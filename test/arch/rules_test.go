@@ -103,6 +103,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"only main ends the process", "cmd/skein/run/a.go", calls("run", "os", "os.Exit(1)"), "os.Exit"},
 		{"only main ends the process", "cmd/skein/main.go", calls("main", "os", "os.Exit(1)"), ""},
 		{"only main ends the process", "cluster/a.go", calls("cluster", "os", "os.Getpid()"), ""},
+		{"only main ends the process", "cluster/replica/a.go", calls("replica", "runtime", "runtime.Goexit()"), "runtime.Goexit"},
+		{"only main ends the process", "cluster/replica/store.go", calls("replica", "runtime", "runtime.Goexit()"), ""},
 	} {
 		broken, err := read(fstest.MapFS{test.path: {Data: []byte(test.text)}})
 		if err != nil {
