@@ -160,8 +160,12 @@ func (c *cluster) flip(ctx context.Context, rng *rand.Rand, which func(path stri
 	return nil // heal does the rest
 }
 
-// replace wipes a node whose files were damaged, and which has ended.
+// replace wipes a node whose files were damaged, and which has ended: unless that was for a disk that was
+// full or did not sync as well, for then it may start again.
 func (c *cluster) replace(n *node) error {
+	if n.endedFor(syscall.ENOSPC) || n.endedFor(syscall.EIO) {
+		return nil
+	}
 	if err := n.endedWell("remove the data folder"); err != nil {
 		return err
 	}

@@ -133,6 +133,9 @@ func (n *node) endedWell(advice string) error {
 	return nil
 }
 
+// endedFor tells whether the last line of the log names that error.
+func (n *node) endedFor(err syscall.Errno) bool { return strings.Contains(n.tail(1), err.Error()) }
+
 // unmount ends the node's own disk.
 func (n *node) unmount() error {
 	if n.disk == nil {
