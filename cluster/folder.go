@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/skein-mqtt/skein/cluster/replica"
 )
 
 // ErrLocked: another process runs on the data folder.
@@ -90,7 +92,7 @@ func WriteFile(path string, data []byte) (err error) {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return replica.SyncFolder(filepath.Dir(path))
 }
 
 // makeFolder is os.MkdirAll, and what it has made survives a power cut.
@@ -98,7 +100,7 @@ func makeFolder(path string) error {
 	err := os.Mkdir(path, 0o700)
 	switch parent := filepath.Dir(path); {
 	case err == nil:
-		return syncFolder(parent)
+		return replica.SyncFolder(parent)
 	case errors.Is(err, fs.ErrNotExist) && parent != path:
 		if err := makeFolder(parent); err != nil {
 			return err
@@ -110,15 +112,6 @@ func makeFolder(path string) error {
 		}
 	}
 	return err
-}
-
-// syncFolder puts the names in a folder on the disk.
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (f *folder) close() error { return f.lock.Close() }

@@ -121,44 +121,41 @@ func (r *Replica) openFiles() (err error) {
 	if r.logs, err = raft.NewLogCache(cachedEntries, r.store); err != nil {
 		return err
 	}
-	if r.snapshots, err = openSnapshots(dir, r.cfg.raft()); err != nil {
+	first, err := r.store.FirstIndex()
+	if err != nil {
+		return damaged(r.store.path, err)
+	}
+	if r.snapshots, err = openSnapshots(dir, r.cfg.raft(), first == 0); err != nil {
 		return err
 	}
 	for _, d := range []string{dir, r.cfg.Dir} { // the files' own names, too, have to survive
-		if err := syncFolder(d); err != nil {
+		if err := SyncFolder(d); err != nil {
 			return err
 		}
 	}
-	return r.check()
+	return r.check(first)
 }
 
-// syncFolder puts the names in a folder on the disk.
-func syncFolder(path string) error {
+// SyncFolder puts the names in a folder on the disk.
+func SyncFolder(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("replica: %w", err)
+		return fmt.Errorf("sync: %w", err)
 	}
 	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("replica: sync %s: %w", path, err)
+		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
 }
 
 // check finds a log that does not go on where the newest snapshot ends: raft would panic when it gets there.
-func (r *Replica) check() error {
+func (r *Replica) check(first uint64) error {
 	taken, err := r.snapshots.newest()
 	if err != nil {
 		return err
 	}
-	var first uint64
-	if err := guard(func() (err error) { first, err = r.store.FirstIndex(); return err }); err != nil {
-		return damaged(r.store.path, err)
-	}
 	if first > taken+1 {
 		return damaged(r.store.path, fmt.Errorf("it begins at entry %d, but the newest snapshot in %s ends at %d", first, r.snapshots.dir, taken))
-	}
-	if first == 0 && r.snapshots.lost > taken { // the log was dropped for that snapshot, perhaps
-		return damaged(r.store.path, fmt.Errorf("it is empty, and the snapshot in %s that ended at %d lacks a file", r.snapshots.dir, r.snapshots.lost))
 	}
 	return nil
 }

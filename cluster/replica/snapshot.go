@@ -32,47 +32,60 @@ type snapshots struct {
 	dir      string
 	starting bool // only the newest is good enough: see List
 	damage   error
-	lost     uint64 // the highest index of a snapshot that sweep has removed
 }
 
-func openSnapshots(dir string, config *raft.Config) (*snapshots, error) {
+// openSnapshots opens the folder. bare: the log has no entry.
+func openSnapshots(dir string, config *raft.Config, bare bool) (*snapshots, error) {
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, config.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("replica: snapshots in %s: %w", dir, err)
 	}
 	s := &snapshots{FileSnapshotStore: files, dir: filepath.Join(dir, "snapshots"), starting: true}
-	return s, s.sweep()
+	return s, s.sweep(bare)
 }
 
 // sweep removes what a crash has left half written or half removed, and finds those that raft would skip
-// in silence. Whether the log goes on from the newest that is left is checked afterwards.
-func (s *snapshots) sweep() error {
+// in silence. Whether the log goes on from the newest that is left is checked afterwards; behind a bare log
+// a half snapshot that is newer than all whole ones may be what the log was dropped for, and stays.
+func (s *snapshots) sweep(bare bool) error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("replica: snapshots: %w", err)
 	}
+	var half []string
+	var whole, lost uint64 // the highest index of either
 	for _, e := range entries {
 		if !e.IsDir() {
 			continue
 		}
 		path := filepath.Join(s.dir, e.Name())
+		if strings.HasSuffix(path, ".tmp") {
+			half = append(half, path)
+			continue
+		}
 		meta, err := os.ReadFile(filepath.Join(path, "meta.json"))
 		if err == nil {
 			_, err = os.Stat(filepath.Join(path, "state.bin"))
 		}
+		var term, index uint64
+		_, _ = fmt.Sscanf(e.Name(), "%d-%d", &term, &index) // another name says 0: it is no snapshot of raft's
 		switch {
-		case strings.HasSuffix(path, ".tmp") || errors.Is(err, fs.ErrNotExist):
-			var term, index uint64
-			if _, err := fmt.Sscanf(e.Name(), "%d-%d", &term, &index); err == nil && !strings.HasSuffix(path, ".tmp") {
-				s.lost = max(s.lost, index)
-			}
-			if err := os.RemoveAll(path); err != nil {
-				return fmt.Errorf("replica: snapshots: %w", err)
-			}
+		case errors.Is(err, fs.ErrNotExist):
+			half, lost = append(half, path), max(lost, index)
 		case err != nil:
 			return s.broken(path, err)
 		case !json.Valid(meta):
 			return s.broken(path, errors.New("meta.json can't be read"))
+		default:
+			whole = max(whole, index)
+		}
+	}
+	if bare && lost > whole {
+		return s.broken(s.dir, fmt.Errorf("the log is empty, and the snapshot that ended at %d lacks a file", lost))
+	}
+	for _, path := range half {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("replica: snapshots: %w", err)
 		}
 	}
 	return nil
@@ -101,7 +114,7 @@ func (s *sealed) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
-	return syncFolder(s.dir)
+	return SyncFolder(s.dir)
 }
 
 // broken is the error for a snapshot that can't be read.

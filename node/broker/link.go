@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -54,9 +53,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 	}
 	if p.qos == 0 {
 		for i := range plan.remote {
-			if to := plan.remote[i].to; !slices.Contains(c.loose, to) {
-				c.loose = append(c.loose, to)
-			}
+			c.sentLoose(plan.remote[i].to)
 		}
 	}
 	if ahead {
@@ -108,6 +105,18 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 		}
 	}
 	planPool.Put(plan)
+}
+
+// sentLoose notes a node for the next fence, in the incarnation that was sent something last: what was for an
+// earlier one is lost. Caller holds the lock.
+func (c *client) sentLoose(to fsm.NodeRef) {
+	for i := range c.loose {
+		if c.loose[i].Node == to.Node {
+			c.loose[i] = to
+			return
+		}
+	}
+	c.loose = append(c.loose, to)
 }
 
 // fence holds the log road back at QoS 0 until the links have brought what the client sent on them:

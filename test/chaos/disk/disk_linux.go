@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -94,6 +95,16 @@ func (d *Disk) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.stats
+}
+
+// sync tells whether an fsync succeeds, and counts it. Called with mu held.
+func (d *Disk) sync() syscall.Errno {
+	if d.broken {
+		d.stats.Refused++
+		return syscall.EIO
+	}
+	d.stats.Syncs++
+	return 0
 }
 
 // Cut cuts the power: of what is not synced, rng decides what is left. Nobody may use the disk meanwhile.

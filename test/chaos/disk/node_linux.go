@@ -204,11 +204,9 @@ func (f *folder) Fsyncdir(context.Context, uint32) syscall.Errno {
 	d := f.n.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.broken {
-		d.stats.Refused++
-		return syscall.EIO
+	if errno := d.sync(); errno != 0 {
+		return errno
 	}
-	d.stats.Syncs++
 	name := f.n.name("")
 	d.changes = slices.DeleteFunc(d.changes, func(c change) bool { return filepath.Dir(c.path) == filepath.Clean(name) })
 	return 0
@@ -289,11 +287,9 @@ func (f *file) Fsync(context.Context, uint32) syscall.Errno {
 	d := f.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.broken {
-		d.stats.Refused++
-		return syscall.EIO
+	if errno := d.sync(); errno != 0 {
+		return errno
 	}
-	d.stats.Syncs++
 	var st syscall.Stat_t
 	if err := syscall.Fstat(f.fd(), &st); err != nil {
 		return fs.ToErrno(err)
