@@ -131,7 +131,7 @@ func (h *history) account(cmds []*fsmpb.Command, before, after map[queuedEntry]E
 	drops := make(map[string]int)
 	for _, list := range h.effects {
 		for _, e := range list {
-			if e.Kind == EffectDropped && (e.Reason == ReasonExpired || e.Reason == ReasonSessionEnded || e.Reason == ReasonNoMember) {
+			if e.Kind == EffectDropped && (e.Reason == ReasonExpired || e.Reason == ReasonSessionEnded || e.Reason == ReasonNoMember || e.Reason == ReasonQueueFull) {
 				drops[e.Client] += e.N
 			}
 		}

@@ -76,7 +76,7 @@ func (f *FSM) open(c *client, cmd *fsmpb.Connect) {
 func limitsOf(l *fsmpb.Limits) Limits {
 	out := Limits{Span: maxSpan}
 	if l != nil {
-		out.MaxQueue, out.MaxQueueBytes, out.QueueQoS0 = l.MaxQueue, l.MaxQueueBytes, l.QueueQos0
+		out.MaxQueue, out.MaxQueueBytes, out.QueueQoS0, out.DropOldest = l.MaxQueue, l.MaxQueueBytes, l.QueueQos0, l.DropOldest
 		if l.Span > 0 && l.Span < maxSpan {
 			out.Span = l.Span
 		}

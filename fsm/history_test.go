@@ -176,7 +176,7 @@ func (h *history) draw(node string) *fsmpb.Command {
 	case k < 8:
 		cmd := &fsmpb.Connect{
 			ClientId: c, CleanStart: h.n(0, 3, "clean") == 0, Persistent: h.n(0, 3, "persistent") > 0, Expiry: uint32(h.n(1, 20, "expiry")),
-			Limits: &fsmpb.Limits{MaxQueue: uint32(h.n(0, 6, "max")), Span: uint32(h.n(1, 5, "span")), QueueQos0: h.yes("q0")},
+			Limits: &fsmpb.Limits{MaxQueue: uint32(h.n(0, 6, "max")), Span: uint32(h.n(1, 5, "span")), QueueQos0: h.yes("q0"), DropOldest: h.yes("oldest")},
 		}
 		if h.yes("will") {
 			cmd.Will = &fsmpb.Will{Topic: h.pick(historyTopics, "will topic"), Payload: []byte("w"), Qos: uint32(h.n(0, 2, "wqos")), Delay: uint32(h.n(0, 10, "delay")), Retain: h.yes("wretain")}

@@ -185,7 +185,7 @@ func (e *encoder) session(s *sessionRow) {
 	e.uint(uint64(s.limits.MaxQueue))
 	e.uint(s.limits.MaxQueueBytes)
 	e.uint(uint64(s.limits.Span))
-	e.bool(s.limits.QueueQoS0)
+	e.uint(s.limits.flags())
 	e.uint(s.cursor)
 	e.uint(s.last)
 	e.uint(s.mark)
@@ -202,9 +202,27 @@ func (e *encoder) session(s *sessionRow) {
 	}
 }
 
+// What a snapshot says of Limits in one byte.
+const (
+	flagQueueQoS0 = 1 << iota
+	flagDropOldest
+)
+
+func (l *Limits) flags() (n uint64) {
+	if l.QueueQoS0 {
+		n |= flagQueueQoS0
+	}
+	if l.DropOldest {
+		n |= flagDropOldest
+	}
+	return n
+}
+
 func (d *decoder) session() *sessionRow {
 	s := &sessionRow{created: d.int(), born: Epoch(d.uint()), expiry: uint32(d.uint()), expireAt: d.key()}
-	s.limits = Limits{MaxQueue: uint32(d.uint()), MaxQueueBytes: d.uint(), Span: uint32(d.uint()), QueueQoS0: d.bool()}
+	s.limits = Limits{MaxQueue: uint32(d.uint()), MaxQueueBytes: d.uint(), Span: uint32(d.uint())}
+	flags := d.uint()
+	s.limits.QueueQoS0, s.limits.DropOldest = flags&flagQueueQoS0 != 0, flags&flagDropOldest != 0
 	s.cursor, s.last, s.mark, s.closed = d.uint(), d.uint(), d.uint(), d.bool()
 	s.done, s.received = d.ranges(), d.ranges()
 	for n := d.uint(); n > 0 && d.err == nil; n-- {

@@ -28,9 +28,14 @@ func (s *sessionRow) settled(seq uint64) bool {
 	return seq <= s.cursor || contains(s.done, seq) || contains(s.received, seq)
 }
 
+// find is the position of the first entry from seq on.
+func (s *sessionRow) find(seq uint64) int {
+	return sort.Search(len(s.queue), func(i int) bool { return s.queue[i].Seq >= seq })
+}
+
 // entry finds a queued entry.
 func (s *sessionRow) entry(seq uint64) *Entry {
-	i := sort.Search(len(s.queue), func(i int) bool { return s.queue[i].Seq >= seq })
+	i := s.find(seq)
 	if i == len(s.queue) || s.queue[i].Seq != seq {
 		return nil
 	}
@@ -63,6 +68,7 @@ func (f *FSM) enqueue(c *client, e Entry) {
 		c.closeWindow()
 		if s.full(size) {
 			f.purge(c)
+			f.makeRoom(c, size)
 			if s.full(size) {
 				f.dropped(c.id, ReasonQueueFull, 1)
 				return
@@ -101,6 +107,61 @@ func (s *sessionRow) full(size uint64) bool {
 	}
 	l := &s.limits
 	return l.MaxQueue > 0 && s.waiting >= int(l.MaxQueue) || l.MaxQueueBytes > 0 && s.waitBytes+size > l.MaxQueueBytes
+}
+
+// makeRoom drops the oldest entries of a full queue that were never sent, where the session wants that,
+// until another size bytes fit. Nothing is dropped if that can't be enough: what was possibly sent stays.
+func (f *FSM) makeRoom(c *client, size uint64) {
+	s := c.sess
+	l := &s.limits
+	if !l.DropOldest || !s.full(size) {
+		return
+	}
+	sent, sentBytes := 0, uint64(0)
+	for i := 0; i < len(s.queue) && s.queue[i].Seq <= s.mark; i++ {
+		if e := &s.queue[i]; !s.settled(e.Seq) {
+			sent++
+			sentBytes += e.Message.size()
+		}
+	}
+	if l.MaxQueue > 0 && sent >= int(l.MaxQueue) || l.MaxQueueBytes > 0 && sentBytes+size > l.MaxQueueBytes {
+		return
+	}
+	for s.full(size) {
+		e := s.oldest()
+		s.done = union(s.done, []Range{{e.Seq, e.Seq}})
+		s.waiting--
+		s.waitBytes -= e.Message.size()
+		f.dropped(c.id, ReasonQueueFull, 1)
+		f.advance(s)
+	}
+	received := 0
+	for _, r := range s.received {
+		received += int(r.Hi - r.Lo + 1)
+	}
+	if len(s.queue) > 2*(s.waiting+received)+64 { // it holds more dropped messages than others
+		f.removeEntries(s, s.done, nil)
+	}
+}
+
+// oldest is the first entry that was never sent and waits, nil if there is none.
+func (s *sessionRow) oldest() *Entry {
+	for seq := max(s.mark, s.cursor) + 1; seq <= s.last; {
+		if last := through(s.done, seq); last > 0 {
+			seq = last + 1
+			continue
+		}
+		i := s.find(seq)
+		if i == len(s.queue) {
+			return nil
+		}
+		e := &s.queue[i]
+		if e.Seq == seq && !s.settled(seq) {
+			return e
+		}
+		seq = max(seq+1, e.Seq)
+	}
+	return nil
 }
 
 // purge drops what has expired in the queue of a session that is not connected. A QoS 2 entry that

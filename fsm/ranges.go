@@ -94,7 +94,10 @@ func above(rs []Range, floor uint64) []Range {
 }
 
 // contains tells whether seq is in rs.
-func contains(rs []Range, seq uint64) bool {
+func contains(rs []Range, seq uint64) bool { return through(rs, seq) > 0 }
+
+// through is the last number of the range that seq is in, 0 if it is in none.
+func through(rs []Range, seq uint64) uint64 {
 	lo, hi := 0, len(rs)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
@@ -104,5 +107,8 @@ func contains(rs []Range, seq uint64) bool {
 			hi = mid
 		}
 	}
-	return lo < len(rs) && rs[lo].Lo <= seq
+	if lo == len(rs) || rs[lo].Lo > seq {
+		return 0
+	}
+	return rs[lo].Hi
 }

@@ -197,7 +197,7 @@ func (s *script) command(w words) *fsmpb.Command {
 		c := &fsmpb.Connect{
 			ClientId: name, CleanStart: w.flag("clean"), Persistent: w.num("expiry") > 0, Expiry: uint32(w.num("expiry")),
 			NotAfter: w.num("notafter"), Limits: &fsmpb.Limits{
-				MaxQueue: uint32(w.num("maxq")), MaxQueueBytes: w.num("maxbytes"), Span: uint32(w.num("span")), QueueQos0: w.flag("q0"),
+				MaxQueue: uint32(w.num("maxq")), MaxQueueBytes: w.num("maxbytes"), Span: uint32(w.num("span")), QueueQos0: w.flag("q0"), DropOldest: w.flag("oldest"),
 			},
 		}
 		if t, ok := w.opts["will"]; ok {

@@ -131,6 +131,7 @@ type Limits struct {
 	MaxQueueBytes uint64
 	Span          uint32
 	QueueQoS0     bool
+	DropOldest    bool // a full queue drops its oldest entry that was never sent, not the newest
 }
 
 // Subscription of a persistent session or (in the node) of a clean one.

@@ -117,6 +117,7 @@ func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity) error {
 	b.mu.Unlock()
 	if full {
 		b.stats.refused.Add(1)
+		b.reached(LimitConnections)
 		c.Abort()
 		c.Serve(refused{})
 		return ErrFull
@@ -250,6 +251,20 @@ const manyDrops = 128
 // settle hands on what the session has decided: drops, what must be committed, what may be. Caller
 // holds the lock.
 func (c *client) settle(ba *conn.Batch) {
+	s := c.sess
+	if n := s.TakeWaits(); n > 0 {
+		c.b.stats.limits[LimitInflight].Add(n)
+	}
+	c.settleQueue()
+	if s.Overflowed() && c.phase != phaseOver { // with mqtt.queue_policy: disconnect
+		c.b.reached(LimitQueue)
+		c.dismiss(mqtt.QuotaExceeded, ba)
+	}
+}
+
+// settleQueue proposes what the session has to commit, or counts what a clean one has dropped. Caller
+// holds the lock.
+func (c *client) settleQueue() {
 	s := c.sess
 	if s.NeedsCommit() {
 		c.proposeProgress()

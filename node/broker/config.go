@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/session"
 	"github.com/skein-mqtt/skein/proto/clusterpb"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
 	"github.com/skein-mqtt/skein/proto/mqtt"
@@ -72,6 +73,7 @@ type Config struct {
 	TopicAliasMaximum uint16 // ours; 0: none
 	MaxQueuedMessages uint32 // waiting for a session
 	MaxQueuedBytes    uint64
+	QueuePolicy       session.Full // what becomes of a message that finds no room
 	QueueQoS0         bool
 	SessionExpiryMax  uint32 // seconds, 0xFFFFFFFF: none; required
 	MaxConnections    int
@@ -85,6 +87,7 @@ type Config struct {
 	SysInterval       time.Duration // 0: no $SYS topics
 	MaxBufferedBytes  int           // waiting to be written to one client; required
 	MaxTopicLevels    int
+	MaxTopicLength    int    // bytes
 	MaxSubscriptions  int    // of one client
 	ServerReference   string // told to clients that are asked to move
 	Access            Access // nil: everybody may do everything
@@ -132,4 +135,6 @@ func (c *Config) span() uint32 {
 	return uint32(min(math.MaxUint16, max(1024, 8*int(c.MaxInflight))))
 }
 
-func (c *Config) topicLimits() topic.Limits { return topic.Limits{Levels: c.MaxTopicLevels} }
+func (c *Config) topicLimits() topic.Limits {
+	return topic.Limits{Levels: c.MaxTopicLevels, Bytes: c.MaxTopicLength}
+}

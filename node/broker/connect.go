@@ -36,6 +36,7 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 		c.info.id = assignedID()
 	}
 	if limit := c.b.cfg.MaxKeepalive; limit > 0 && (p.KeepAlive == 0 || p.KeepAlive > limit) {
+		c.b.reached(LimitKeepalive)
 		if p.Version != mqtt.V5 { // it can't be told another one [MQTT-3.1.2-21]
 			return c.refuse(mqtt.ClientIdentifierNotValid, ba)
 		}
@@ -50,6 +51,9 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	}
 	if c.b.beyond.Load() {
 		return c.refuse(mqtt.ServerUnavailable, ba)
+	}
+	if p.Version == mqtt.V5 && p.SessionExpiry > c.b.cfg.SessionExpiryMax {
+		c.b.reached(LimitSessionExpiry)
 	}
 	c.phase = phaseProposed
 	c.conn.Pause()
@@ -78,11 +82,13 @@ func (b *Broker) check(p *mqtt.Connect) mqtt.ReasonCode {
 	w := p.Will
 	switch {
 	case w == nil:
-	case b.cfg.topicLimits().ValidateName(w.Topic) != nil || reserved(w.Topic):
+	case b.badTopic(b.cfg.topicLimits().ValidateName(w.Topic)) != nil || reserved(w.Topic):
 		return mqtt.TopicNameInvalid
 	case w.QoS > b.cfg.MaxQoS:
+		b.reached(LimitQoS)
 		return mqtt.QoSNotSupported // [MQTT-3.2.2-12]
 	case w.Retain && !b.cfg.RetainAvailable:
+		b.reached(LimitRetain)
 		return mqtt.RetainNotSupported // [MQTT-3.2.2-13]
 	}
 	return mqtt.Success
@@ -163,7 +169,7 @@ func (c *client) proposeConnect() {
 		Address: c.conn.RemoteAddr().String(), Keepalive: uint32(c.info.keepalive), Listener: c.listener,
 		Limits: &fsmpb.Limits{
 			MaxQueue: b.cfg.MaxQueuedMessages, MaxQueueBytes: b.cfg.MaxQueuedBytes, Span: b.cfg.span(),
-			QueueQos0: b.cfg.QueueQoS0,
+			QueueQos0: b.cfg.QueueQoS0, DropOldest: b.cfg.QueuePolicy == session.DropOldest,
 		},
 	}
 	if now := b.cluster.Now(); now > 0 {
@@ -222,6 +228,7 @@ func (c *client) connected(r fsm.Result) {
 		Version: c.version, Persistent: r.Session != nil, Window: c.info.window, Span: b.cfg.span(),
 		MaxPacket: c.connect.MaxPacketSize, AliasOut: c.connect.TopicAliasMaximum, AliasIn: b.cfg.TopicAliasMaximum,
 		ReceiveMax: int(b.cfg.ReceiveMaximum), MaxQueued: int(b.cfg.MaxQueuedMessages), MaxBytes: int(b.cfg.MaxQueuedBytes),
+		Full: b.cfg.QueuePolicy,
 	}
 	if b.cfg.Access != nil {
 		cfg.Allowed = c.mayReceive

@@ -32,7 +32,7 @@ func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 		}
 		first, body, n, e := mqtt.Split(b[used:], c.b.cfg.MaxPacketSize)
 		if e != nil {
-			err = c.fail(e, ba)
+			err = c.fail(c.b.tooMuch(e), ba)
 			break
 		}
 		if n == 0 {
@@ -171,7 +171,7 @@ func (c *client) farewell(first byte, body []byte) error {
 	err := p.Decode(c.version, first, body)
 	if err == nil && c.version == mqtt.V5 {
 		err = p.FromClient()
-		if err == nil && p.HasSessionExpiry && p.SessionExpiry > 0 && c.sess.Clean() { // section 3.14.2.2.2
+		if err == nil && p.HasSessionExpiry && p.SessionExpiry > 0 && c.connect.SessionExpiry == 0 { // section 3.14.2.2.2
 			err = &mqtt.Error{Code: mqtt.ProtocolError, Msg: "DISCONNECT raises a session expiry of 0"}
 		}
 	}

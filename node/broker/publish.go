@@ -80,16 +80,18 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 	b := c.b
 	switch {
 	case m.QoS > b.cfg.MaxQoS: // [MQTT-3.2.2-11]
+		b.reached(LimitQoS)
 		return nil, &mqtt.Error{Code: mqtt.QoSNotSupported, Msg: "QoS is higher than Maximum QoS"}
 	case m.Retain && !b.cfg.RetainAvailable: // [MQTT-3.2.2-14]
+		b.reached(LimitRetain)
 		return nil, &mqtt.Error{Code: mqtt.RetainNotSupported, Msg: "RETAIN where Retain Available is 0"}
 	}
 	slot, verdict, err := c.sess.Publish(m)
 	if err != nil {
-		return nil, err
+		return nil, b.tooMuch(err)
 	}
 	name := unsafe.String(unsafe.SliceData(m.Topic), len(m.Topic))
-	if err := b.cfg.topicLimits().ValidateName(name); err != nil { // [MQTT-3.3.2-2]
+	if err := b.badTopic(b.cfg.topicLimits().ValidateName(name)); err != nil { // [MQTT-3.3.2-2]
 		return nil, &mqtt.Error{Code: mqtt.TopicNameInvalid, Msg: err.Error()}
 	}
 	b.stats.received[m.QoS].Add(1)
@@ -311,6 +313,7 @@ func (c *client) throttle() {
 		c.b.stalls.Store(true)
 	}
 	if c.sess.Busy() {
+		c.b.reached(LimitReceiveMaximum)
 		c.intake.blocks |= blockBusy
 	}
 }

@@ -27,6 +27,7 @@ type stats struct {
 	received, sent                    [3]atomic.Uint64 // PUBLISHes by QoS
 	published                         [roads]atomic.Uint64
 	dropped                           [fsm.ReasonCount]atomic.Uint64
+	limits                            [LimitCount]atomic.Uint64
 
 	mu     sync.Mutex
 	ledger map[string]*[fsm.ReasonCount]uint64
@@ -68,6 +69,7 @@ type Stats struct {
 	Received, Sent                    [3]uint64 // PUBLISHes by QoS
 	Published                         [roads]uint64
 	Dropped                           [fsm.ReasonCount]uint64
+	Limits                            [LimitCount]uint64 // how often each was reached
 	Connections                       int
 	Clients                           int // with a CONNECT in the log
 	Subscriptions                     int // of those connected here, shared ones not counted
@@ -89,6 +91,9 @@ func (b *Broker) Stats() Stats {
 	}
 	for i := range out.Dropped {
 		out.Dropped[i] = s.dropped[i].Load()
+	}
+	for i := range out.Limits {
+		out.Limits[i] = s.limits[i].Load()
 	}
 	b.mu.Lock()
 	out.Connections, out.Clients = len(b.conns), len(b.clients)

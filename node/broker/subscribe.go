@@ -14,8 +14,9 @@ import (
 // operations keeps a client's SUBSCRIBEs and UNSUBSCRIBEs in order: the former run beside each
 // other, an UNSUBSCRIBE waits for those before it.
 type operations struct {
-	running int
-	waiting []func(ba *conn.Batch)
+	running  int
+	reserved int // subscriptions of a persistent session on their way to the log
+	waiting  []func(ba *conn.Batch)
 }
 
 // maxOperations bounds those that a client may have under way.
@@ -59,23 +60,23 @@ func (c *client) limitOperations() error {
 func (c *client) verdict(f *mqtt.Subscription, id uint32) (s fsm.Subscription, code mqtt.ReasonCode) {
 	cfg := &c.b.cfg
 	group, filter, shared, err := topic.ParseShare(f.Filter)
-	if err != nil || cfg.topicLimits().ValidateFilter(f.Filter) != nil {
+	if err != nil || c.b.badTopic(cfg.topicLimits().ValidateFilter(f.Filter)) != nil {
 		return s, mqtt.TopicFilterInvalid
 	}
 	switch {
 	case shared && !cfg.SharedAvailable:
+		c.b.reached(LimitShared)
 		return s, mqtt.SharedSubscriptionsNotSupported
 	case !cfg.WildcardAvailable && topic.HasWildcard(filter):
+		c.b.reached(LimitWildcard)
 		return s, mqtt.WildcardSubscriptionsNotSupported
 	case cfg.denies(filter):
+		c.b.reached(LimitDenySubscribe)
 		return s, mqtt.NotAuthorized
 	}
 	s = fsm.Subscription{
 		Filter: filter, Group: group, QoS: f.QoS, NoLocal: f.NoLocal,
 		RetainAsPublished: f.RetainAsPublished, RetainHandling: f.RetainHandling, ID: id,
-	}
-	if _, has := c.subs[subKey{filter, group}]; !has && cfg.MaxSubscriptions > 0 && len(c.subs) >= cfg.MaxSubscriptions {
-		return s, mqtt.QuotaExceeded
 	}
 	return s, mqtt.ReasonCode(f.QoS)
 }
@@ -119,8 +120,12 @@ func covers(wide, filter string) bool {
 func (c *client) startSubscribe(p *mqtt.Subscribe, slot uint64, ba *conn.Batch) {
 	codes := make([]byte, len(p.Filters))
 	var granted []fsm.Subscription
+	fresh := make(map[subKey]bool)
 	for i := range p.Filters {
 		s, code := c.verdict(&p.Filters[i], p.SubscriptionID)
+		if !code.Failed() && !c.room(subKey{s.Filter, s.Group}, fresh) {
+			code = mqtt.QuotaExceeded
+		}
 		if code.Failed() && (c.b.cfg.LegacySuback || c.version != mqtt.V5) {
 			code = mqtt.UnspecifiedError
 		}
@@ -137,8 +142,21 @@ func (c *client) startSubscribe(p *mqtt.Subscribe, slot uint64, ba *conn.Batch) 
 	case c.sess.Clean():
 		c.subscribeClean(granted, done, ba)
 	default:
-		c.subscribeStored(granted, done)
+		c.subscribeStored(granted, len(fresh), done)
 	}
+}
+
+// room tells whether the client may have the subscription, and adds it to fresh if it is another one.
+func (c *client) room(k subKey, fresh map[subKey]bool) bool {
+	if _, has := c.subs[k]; has {
+		return true
+	}
+	if most := c.b.cfg.MaxSubscriptions; most > 0 && !fresh[k] && len(c.subs)+c.ops.reserved+len(fresh) >= most {
+		c.b.reached(LimitSubscriptions)
+		return false
+	}
+	fresh[k] = true
+	return true
 }
 
 // subscribed finishes a SUBSCRIBE, and starts what waited for it. Caller holds the lock.
@@ -160,8 +178,9 @@ func (c *client) continueOperations(ba *conn.Batch) {
 }
 
 // subscribeStored puts subscriptions of a persistent session into the log, which delivers what is
-// retained. SUBACK waits until every live node has them.
-func (c *client) subscribeStored(granted []fsm.Subscription, done completion) {
+// retained. SUBACK waits until every live node has them. fresh of them are new.
+func (c *client) subscribeStored(granted []fsm.Subscription, fresh int, done completion) {
+	c.ops.reserved += fresh
 	cmd := &fsmpb.Subscribe{ClientId: c.info.id, Epoch: uint64(c.epoch)}
 	for i := range granted {
 		cmd.Subscriptions = append(cmd.Subscriptions, subscriptionPB(&granted[i]))
@@ -173,6 +192,7 @@ func (c *client) subscribeStored(granted []fsm.Subscription, done completion) {
 		}
 		c.conn.Lock()
 		if c.phase != phaseOver {
+			c.ops.reserved -= fresh
 			for i, s := range granted {
 				c.addSub(s)
 				c.sysRetained(s, r.Existed[i], b.applying)

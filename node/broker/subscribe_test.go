@@ -162,13 +162,19 @@ func TestRetainHandling(t *testing.T) {
 
 func TestSubscribeIsRefused(t *testing.T) {
 	cluster(t, 1, func(c *broker.Config) {
-		c.DenySubscribe, c.MaxSubscriptions, c.WildcardAvailable, c.SharedAvailable = []string{"secret/#"}, 1, false, false
+		c.DenySubscribe, c.MaxSubscriptions, c.WildcardAvailable, c.SharedAvailable = []string{"secret/#"}, 2, false, false
 	}, func(w *world) {
 		c := w.connect(w.one, clean("c"))
 		c.subscribe("a:1", "secret/x:1", "w/+:1", "$share/g/a:1", "b//c:0")
 		c.expect("SUBACK 1 0187a29e00")
 		c.subscribe("d:1", "a:2")
 		c.expect("SUBACK 2 9702")
+		for _, p := range []*mqtt.Connect{clean("many"), persistent("stored")} {
+			c := w.connect(w.one, p) // in one packet, and in two at once
+			c.send(&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Subscription{{Filter: "1"}, {Filter: "1"}}})
+			c.send(&mqtt.Subscribe{PacketID: 2, Filters: []mqtt.Subscription{{Filter: "2"}, {Filter: "3"}}})
+			mustEqual(w.T, c.Got(), "SUBACK 1 0000", "SUBACK 2 0097")
+		}
 	})
 }
 

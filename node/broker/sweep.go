@@ -52,6 +52,7 @@ func (c *client) tick(now int64, waits bool) {
 			case phaseFresh: // nothing, or half a packet: nobody to answer
 				c.phase, c.ended = phaseOver, true
 				c.b.stats.timeouts.Add(1)
+				c.b.reached(LimitConnectTimeout)
 				c.finish(ba)
 			case phaseProposed, phaseGated: // no quorum in time
 				c.dismiss(mqtt.ServerUnavailable, ba)

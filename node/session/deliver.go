@@ -75,7 +75,20 @@ func (s *Session) enqueue(e item) bool {
 			return false
 		}
 	}
+	if o.inflight >= s.cfg.Window {
+		s.waits++
+	}
+	if s.cfg.Full == DropOldest {
+		for s.full(e.Message) && s.dropOldest() {
+		}
+	}
 	if s.full(e.Message) {
+		if s.cfg.Full == Disconnect {
+			s.overflow = true
+			if s.cfg.Persistent { // the log keeps it
+				return false
+			}
+		}
 		s.drop(e.Seq, fsm.ReasonQueueFull)
 		s.settlePick(e.pick)
 		if s.cfg.Persistent {
@@ -93,6 +106,24 @@ func (s *Session) full(m *fsm.Message) bool {
 	o := &s.out
 	return s.cfg.MaxQueued > 0 && o.live+o.inflight >= s.cfg.MaxQueued+s.cfg.Window ||
 		s.cfg.MaxBytes > 0 && o.live > 0 && o.bytes+messageBytes(m) > s.cfg.MaxBytes
+}
+
+// dropOldest drops the first entry that waits and was never sent; false: there is none.
+func (s *Session) dropOldest() bool {
+	o := &s.out
+	i := o.oldest()
+	if i < 0 {
+		return false
+	}
+	it := o.waiting[i]
+	s.drop(it.Seq, fsm.ReasonQueueFull)
+	s.settlePick(it.pick)
+	if s.cfg.Persistent {
+		o.dropAt(i, s.fence.next())
+	} else { // nothing is sent again on its connection: the first that waits is the oldest
+		o.pop()
+	}
+	return true
 }
 
 func (s *Session) drop(seq uint64, r fsm.Reason) {

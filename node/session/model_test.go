@@ -59,6 +59,7 @@ func newWorld(t *rapid.T) *world {
 		Version: mqtt.V5, Persistent: true, Window: rapid.IntRange(1, 5).Draw(t, "window"),
 		Span: uint32(rapid.IntRange(5, 20).Draw(t, "span")), MaxPacket: 100,
 		AliasOut: uint16(rapid.IntRange(0, 2).Draw(t, "aliases")), MaxQueued: rapid.IntRange(0, 12).Draw(t, "queue"),
+		Full: Full(rapid.IntRange(0, 2).Draw(t, "full")),
 	}}
 	w.client.known = make(map[uint16]int)
 	w.client.first = [3]int{-1, -1, -1}
@@ -113,7 +114,7 @@ func (w *world) nodeDown() {
 func (w *world) connect() {
 	r := w.apply(&fsmpb.Command{Op: &fsmpb.Command_Connect{Connect: &fsmpb.Connect{
 		ClientId: "c", Persistent: true, Expiry: 3600, Protocol: 5,
-		Limits: &fsmpb.Limits{MaxQueue: uint32(w.cfg.MaxQueued), Span: w.cfg.Span},
+		Limits: &fsmpb.Limits{MaxQueue: uint32(w.cfg.MaxQueued), Span: w.cfg.Span, DropOldest: w.cfg.Full == DropOldest},
 	}}})
 	if r.Code != fsm.OK {
 		w.t.Fatalf("connect: %v", r.Code)
@@ -355,6 +356,9 @@ func (w *world) step() {
 		}
 	}
 	w.settle(false)
+	if w.s != nil && w.s.Overflowed() { // the broker disconnects it
+		w.cut(0, 0)
+	}
 }
 
 // finish lets everything come to its end.

@@ -119,6 +119,32 @@ func (o *outbound) pushDropped(seq, take uint64) {
 	o.push(item{Entry: fsm.Entry{Seq: seq}, take: take})
 }
 
+// oldest is the position of the first entry that waits and was never sent, -1 if there is none. Those of
+// an earlier connection come first.
+func (o *outbound) oldest() int {
+	for i := o.head; i < len(o.waiting); i++ {
+		if it := &o.waiting[i]; it.Message != nil && !it.dup {
+			return i
+		}
+	}
+	return -1
+}
+
+// dropAt takes note that an entry that waits was dropped; take is for the fence. A note before it is
+// taken up, so that notes take no more room than what waits.
+func (o *outbound) dropAt(i int, take uint64) {
+	it := &o.waiting[i]
+	o.live--
+	o.bytes -= messageBytes(it.Message)
+	*it = item{Entry: fsm.Entry{Seq: it.Seq}, take: take}
+	if i == o.head || o.waiting[i-1].Message != nil {
+		return
+	}
+	copy(o.waiting[o.head+1:i], o.waiting[o.head:i-1])
+	o.waiting[o.head] = item{}
+	o.head++
+}
+
 // resends tells whether a QoS 2 entry that an earlier connection may have sent under this packet id
 // waits to be sent again. They are the first ones in the queue.
 func (o *outbound) resends(id uint16) bool {

@@ -17,9 +17,20 @@ type Config struct {
 	ReceiveMax int    // ours
 	MaxQueued  int    // entries that may wait beyond the window
 	MaxBytes   int    // bytes that may wait, 0: no limit
+	Full       Full   // what becomes of what finds no room
 	// Allowed tells whether the client may have a message of a topic; nil: of any.
 	Allowed func(topic string) bool
 }
+
+// Full says what becomes of an entry for which there is no room.
+type Full uint8
+
+// The choices.
+const (
+	DropNewest Full = iota // it is dropped
+	DropOldest             // the oldest that was never sent is, in its place
+	Disconnect             // the client is to be disconnected, see Overflowed; a persistent session keeps it
+)
 
 // Drop is an entry that is not delivered, to be counted and, in a persistent session, committed.
 type Drop struct {
@@ -48,6 +59,8 @@ type Session struct {
 	fence    fence
 	sent     [3]uint64 // PUBLISHes that Pump made, by QoS
 	settled  []uint64  // assignments of shared groups that the client has acknowledged
+	overflow bool
+	waits    uint64 // entries that found the window full
 }
 
 // New starts a session without a past.
@@ -101,6 +114,16 @@ func (f *fence) closed() bool { return f.committed < f.passed }
 
 // Clean is true for a session that ends with its connection.
 func (s *Session) Clean() bool { return !s.cfg.Persistent }
+
+// Overflowed tells that there was no room for an entry, and that the client is to be disconnected for it.
+func (s *Session) Overflowed() bool { return s.overflow }
+
+// TakeWaits is how many entries found as much in flight as there may be, since the last call.
+func (s *Session) TakeWaits() uint64 {
+	n := s.waits
+	s.waits = 0
+	return n
+}
 
 // Version of the protocol that the client speaks.
 func (s *Session) Version() mqtt.Version { return s.cfg.Version }

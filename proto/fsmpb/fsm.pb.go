@@ -463,6 +463,7 @@ type Limits struct {
 	MaxQueueBytes uint64                 `protobuf:"varint,2,opt,name=max_queue_bytes,json=maxQueueBytes,proto3" json:"max_queue_bytes,omitempty"` // payload and topic bytes waiting while offline; 0: no limit
 	Span          uint32                 `protobuf:"varint,3,opt,name=span,proto3" json:"span,omitempty"`                                          // how far past the committed cursor the owner may send, 1..65535
 	QueueQos0     bool                   `protobuf:"varint,4,opt,name=queue_qos0,json=queueQos0,proto3" json:"queue_qos0,omitempty"`               // QoS 0 is queued for the offline session, too
+	DropOldest    bool                   `protobuf:"varint,5,opt,name=drop_oldest,json=dropOldest,proto3" json:"drop_oldest,omitempty"`            // a full queue drops its oldest entry that was never sent, not the newest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -521,6 +522,13 @@ func (x *Limits) GetSpan() uint32 {
 func (x *Limits) GetQueueQos0() bool {
 	if x != nil {
 		return x.QueueQos0
+	}
+	return false
+}
+
+func (x *Limits) GetDropOldest() bool {
+	if x != nil {
+		return x.DropOldest
 	}
 	return false
 }
@@ -1994,13 +2002,15 @@ const file_proto_fsmpb_fsm_proto_rawDesc = "" +
 	"\x04will\x18\n" +
 	" \x01(\v2\x12.skein.fsm.v1.WillR\x04will\x12\x1b\n" +
 	"\tnot_after\x18\v \x01(\x04R\bnotAfter\x12\x1a\n" +
-	"\blistener\x18\f \x01(\tR\blistener\"\x80\x01\n" +
+	"\blistener\x18\f \x01(\tR\blistener\"\xa1\x01\n" +
 	"\x06Limits\x12\x1b\n" +
 	"\tmax_queue\x18\x01 \x01(\rR\bmaxQueue\x12&\n" +
 	"\x0fmax_queue_bytes\x18\x02 \x01(\x04R\rmaxQueueBytes\x12\x12\n" +
 	"\x04span\x18\x03 \x01(\rR\x04span\x12\x1d\n" +
 	"\n" +
-	"queue_qos0\x18\x04 \x01(\bR\tqueueQos0\"\xc3\x01\n" +
+	"queue_qos0\x18\x04 \x01(\bR\tqueueQos0\x12\x1f\n" +
+	"\vdrop_oldest\x18\x05 \x01(\bR\n" +
+	"dropOldest\"\xc3\x01\n" +
 	"\x04Will\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x12\x14\n" +

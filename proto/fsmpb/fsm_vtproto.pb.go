@@ -527,6 +527,16 @@ func (m *Limits) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.DropOldest {
+		i--
+		if m.DropOldest {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x28
+	}
 	if m.QueueQos0 {
 		i--
 		if m.QueueQos0 {
@@ -2168,6 +2178,9 @@ func (m *Limits) SizeVT() (n int) {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Span))
 	}
 	if m.QueueQos0 {
+		n += 2
+	}
+	if m.DropOldest {
 		n += 2
 	}
 	n += len(m.unknownFields)
@@ -3864,6 +3877,26 @@ func (m *Limits) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.QueueQos0 = bool(v != 0)
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DropOldest", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.DropOldest = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -8467,6 +8500,26 @@ func (m *Limits) UnmarshalVTUnsafe(dAtA []byte) error {
 				}
 			}
 			m.QueueQos0 = bool(v != 0)
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DropOldest", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.DropOldest = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

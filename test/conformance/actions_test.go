@@ -24,6 +24,14 @@ func (s *script) line(line string) {
 		}
 	}()
 	switch w.verb {
+	case "counted": // shows how much counters have grown in this case
+		if !alone(s.file) {
+			s.t.Fatalf("%s: others count, too: only files named alone… can show counters", s.at)
+		}
+		for _, a := range w.args {
+			s.counted = append(s.counted, a.text)
+		}
+		return
 	case "fence":
 		s.barrier()
 		return

@@ -34,8 +34,17 @@ var common = []string{
 var limited = append([]string{
 	"--set", "mqtt.max_qos=1", "--set", "mqtt.retain_available=false", "--set", "mqtt.wildcard_available=false",
 	"--set", "mqtt.shared_available=false", "--set", "mqtt.max_keepalive=60", "--set", "mqtt.session_expiry_max=100",
-	"--set", "mqtt.legacy_suback=true", "--set", "mqtt.connect_timeout=300ms",
-}, common...)
+	"--set", "mqtt.legacy_suback=true", "--set", "mqtt.connect_timeout=300ms", "--set", "mqtt.max_topic_length=60",
+	"--set", "mqtt.max_subscriptions=3",
+}, queues("drop_newest")...)
+
+// queues are the limits of the nodes whose queues fill up.
+func queues(policy string) []string {
+	return append([]string{
+		"--set", "mqtt.queue_policy=" + policy, "--set", "mqtt.max_queued_messages=3", "--set", "mqtt.max_queued_bytes=1KiB",
+		"--set", "mqtt.max_inflight=2",
+	}, common...)
+}
 
 func TestTranscripts(t *testing.T) {
 	for _, d := range []struct {
@@ -47,6 +56,10 @@ func TestTranscripts(t *testing.T) {
 		{"one", 1, common, "testdata/*.txt"},
 		{"three", 3, common, "testdata/*.txt"},
 		{"limits", 1, limited, "testdata/limits/*.txt"},
+		{"queue_newest", 1, queues("drop_newest"), "testdata/queue_newest/*.txt"},
+		{"queue_oldest", 1, queues("drop_oldest"), "testdata/queue_oldest/*.txt"},
+		{"queue_disconnect", 1, queues("disconnect"), "testdata/queue_disconnect/*.txt"},
+		{"connections", 1, append([]string{"--set", "mqtt.max_connections=3"}, common...), "testdata/connections/*.txt"},
 	} {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()

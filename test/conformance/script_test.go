@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,8 @@ type script struct {
 	sessions map[string]bool    // client ids that may have left a session
 	retained map[string]bool    // topics that may have left a message
 	names    map[string]*h.Node // where a name connects
+	counters map[string]float64 // of all nodes together, as the case began
+	counted  []string           // those to be shown
 }
 
 func newScript(t testing.TB, file string, nodes []*h.Node) *script {
@@ -64,6 +67,27 @@ func (s *script) begin(name string) {
 	s.end()
 	s.current = name
 	s.names = make(map[string]*h.Node)
+	s.counters = make(map[string]float64)
+	if alone(s.file) { // else others count at the same time
+		for _, n := range s.nodes {
+			for name, v := range counters(n) {
+				s.counters[name] += v
+			}
+		}
+	}
+}
+
+// counters are a node's metrics that begin with skein_, by name and labels without quotes.
+func counters(n *h.Node) map[string]float64 {
+	all := make(map[string]float64)
+	for line := range strings.Lines(n.Metrics()) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		name, ours := strings.CutPrefix(name, "skein_")
+		if v, err := strconv.ParseFloat(value, 64); ok && ours && err == nil {
+			all[strings.ReplaceAll(name, `"`, "")] = v
+		}
+	}
+	return all
 }
 
 // end puts everything back: no connection, no session, no retained message is left of a case, and
@@ -226,6 +250,13 @@ func (s *script) show() string {
 			}
 		}
 	}
+	for _, name := range s.counted {
+		grown := -s.counters[name]
+		for _, n := range s.nodes {
+			grown += counters(n)[name]
+		}
+		fmt.Fprintf(&b, "%s +%v\n", name, grown)
+	}
 	return b.String()
 }
 
@@ -235,6 +266,7 @@ func (s *script) take() string {
 	for _, c := range s.conns {
 		c.events = nil
 	}
+	s.counted = nil
 	return out
 }
 

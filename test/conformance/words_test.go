@@ -42,7 +42,7 @@ func parse(line string) (w words, err error) {
 		token := rest[:end]
 		rest = rest[end:]
 		key, value, isOption := strings.Cut(token, "=")
-		isOption = isOption && !strings.Contains(key, `"`)
+		isOption = isOption && !strings.ContainsAny(key, `"{`)
 		text := token
 		if isOption {
 			text = value

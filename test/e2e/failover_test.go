@@ -178,6 +178,9 @@ func testMinority(t *testing.T, c *h.Cluster) {
 			t.Errorf("CONNECT %s: %s %v, want %#02x", version(v), ack, err, want)
 		}
 	}
+	if n := last.Metric("skein_connections_refused_total"); n < 2 {
+		t.Errorf("skein_connections_refused_total is %v", n)
+	}
 	c.Heal()
 	sub.Close()
 	pub.Resume(last) // sends "during" again

@@ -88,6 +88,7 @@ type MQTT struct {
 	TopicAliasMaximum uint16        `key:"topic_alias_maximum" doc:"Topic aliases that a client may use towards the node; 0: none."`
 	MaxQueuedMessages uint32        `key:"max_queued_messages" doc:"Messages that wait for a session. 0: no limit."`
 	MaxQueuedBytes    Size          `key:"max_queued_bytes" doc:"The same in bytes. 0: no limit."`
+	QueuePolicy       string        `key:"queue_policy" doc:"What happens when that is reached: drop_newest, drop_oldest (of those never sent; the newest if there are none),\nor disconnect (a connected client is, with 0x97; its session keeps what it has. The newest is dropped while it is away)."`
 	QueueQoS0         bool          `key:"queue_qos0" doc:"Queue QoS 0 messages, too, while a persistent session is not connected."`
 	SessionExpiryMax  uint32        `key:"session_expiry_max" doc:"Seconds; a session that asks for more gets this. 4294967295: never expires, also the limit of MQTT 3.x sessions."`
 	MaxConnections    int           `key:"max_connections" doc:"Connections to this node. 0: no limit."`
@@ -101,6 +102,7 @@ type MQTT struct {
 	SysInterval       time.Duration `key:"sys_interval" doc:"How often $SYS topics are published. 0: never."`
 	MaxBufferedBytes  Size          `key:"max_buffered_bytes" doc:"Bytes that wait to be written to one client; above it QoS 0 messages for it are dropped."`
 	MaxTopicLevels    int           `key:"max_topic_levels" doc:"Levels that a topic or a filter may have."`
+	MaxTopicLength    int           `key:"max_topic_length" doc:"Bytes that a topic or a filter may have. 0: the protocol's 65535."`
 	MaxSubscriptions  int           `key:"max_subscriptions" doc:"Subscriptions that one client may have. 0: no limit."`
 }
 
@@ -161,6 +163,7 @@ func Default() *Config {
 			TopicAliasMaximum: 64,
 			MaxQueuedMessages: 100_000,
 			MaxQueuedBytes:    64 << 20,
+			QueuePolicy:       "drop_newest",
 			SessionExpiryMax:  math.MaxUint32,
 			ConnectTimeout:    10 * time.Second,
 			RetainAvailable:   true,

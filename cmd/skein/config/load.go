@@ -180,6 +180,9 @@ func (c *Config) Validate() error {
 	if c.Disk.LowPercent > 99 {
 		bad("disk.low_percent", "is %d: it can be 0 to 99", c.Disk.LowPercent)
 	}
+	if !slices.Contains([]string{"drop_newest", "drop_oldest", "disconnect"}, c.MQTT.QueuePolicy) {
+		bad("mqtt.queue_policy", "is %q: it can be drop_newest, drop_oldest or disconnect", c.MQTT.QueuePolicy)
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		bad("log.level", "is %q: it can be debug, info, warn or error", c.Log.Level)
 	}

@@ -20,6 +20,7 @@ var (
 	descReceived  = nodeDesc("publish_received_total", "PUBLISH packets received from clients, by QoS.", "qos")
 	descSent      = nodeDesc("publish_sent_total", "PUBLISH packets written to clients at first, by QoS.", "qos")
 	descRoad      = nodeDesc("publish_routed_total", "Publishes of this node's clients by the road that they took.", "road")
+	descLimits    = nodeDesc("limit_hits_total", "How often clients have reached a limit, by the key that sets it.", "limit")
 	descDropped   = nodeDesc("messages_dropped_total", "Messages that were not delivered, by reason.", "reason")
 	brokerCounter = []struct {
 		desc *prometheus.Desc
@@ -41,7 +42,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m brokerMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReceived, descSent, descRoad, descDropped} {
+	for _, d := range []*prometheus.Desc{descReceived, descSent, descRoad, descDropped, descLimits} {
 		ch <- d
 	}
 	for _, r := range brokerCounter {
@@ -64,6 +65,9 @@ func (m brokerMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for r := 1; r < len(s.Dropped); r++ {
 		put(descDropped, s.Dropped[r], fsm.Reason(r).String())
+	}
+	for l, name := range broker.LimitNames {
+		put(descLimits, s.Limits[l], name)
 	}
 	for _, r := range brokerCounter {
 		ch <- prometheus.MustNewConstMetric(r.desc, r.kind, float64(r.read(&s)))

@@ -29,6 +29,7 @@ import (
 	"github.com/skein-mqtt/skein/node/disk"
 	"github.com/skein-mqtt/skein/node/httpd"
 	"github.com/skein-mqtt/skein/node/listener"
+	protocol "github.com/skein-mqtt/skein/node/session"
 )
 
 // features is the highest feature level that this binary knows: see the log's format.
@@ -360,16 +361,21 @@ func (n *node) close() {
 	}
 }
 
+// queuePolicies are the words of mqtt.queue_policy.
+var queuePolicies = map[string]protocol.Full{
+	"drop_newest": protocol.DropNewest, "drop_oldest": protocol.DropOldest, "disconnect": protocol.Disconnect,
+}
+
 func brokerConfig(id string, c *config.Config, logger *slog.Logger) broker.Config {
 	m := &c.MQTT
 	return broker.Config{
 		Node: id, Version: version.Number, MaxPacketSize: int(m.MaxPacketSize), ReceiveMaximum: m.ReceiveMaximum,
 		MaxInflight: m.MaxInflight, MaxKeepalive: m.MaxKeepalive, TopicAliasMaximum: m.TopicAliasMaximum,
-		MaxQueuedMessages: m.MaxQueuedMessages, MaxQueuedBytes: uint64(m.MaxQueuedBytes), QueueQoS0: m.QueueQoS0,
+		MaxQueuedMessages: m.MaxQueuedMessages, MaxQueuedBytes: uint64(m.MaxQueuedBytes), QueuePolicy: queuePolicies[m.QueuePolicy], QueueQoS0: m.QueueQoS0,
 		SessionExpiryMax: m.SessionExpiryMax, MaxConnections: m.MaxConnections, ConnectTimeout: m.ConnectTimeout,
 		RetainAvailable: m.RetainAvailable, MaxQoS: m.MaxQoS, WildcardAvailable: m.WildcardAvailable,
 		SharedAvailable: m.SharedAvailable, DenySubscribe: m.DenySubscribe, LegacySuback: m.LegacySuback,
-		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels, MaxSubscriptions: m.MaxSubscriptions,
+		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels, MaxTopicLength: m.MaxTopicLength, MaxSubscriptions: m.MaxSubscriptions,
 		ServerReference: c.Drain.ServerReference, Logger: logger,
 	}
 }
