@@ -36,6 +36,7 @@ var layers = []struct {
 	{"node", []string{"node", "fsm", "proto"}},
 	{"cmd", []string{"cmd", "node", "cluster", "fsm", "proto"}},
 	{"test", []string{"test", "proto"}},
+	{"examples", []string{"examples", "proto"}},               // they see what any user of the project sees
 	{"test/sim", []string{"node", "cluster", "fsm", "proto"}}, // it joins what cmd joins
 	{"test/bench", []string{"node", "fsm", "proto"}},          // it measures what it is made of
 }
@@ -54,8 +55,8 @@ func direction(t *tree) (out []string) {
 			out = append(out, t.at(s.syntax, "%s is in none of the folders that the rules know: add it to layers", s.path))
 			continue
 		}
-		if s.isTest() && within(s.folder(), "cmd") {
-			may = append(may, "test/harness")
+		if s.isTest() && within(s.folder(), "cmd", "examples") {
+			may = append(may, "test/harness", "test/browser")
 		}
 		if s.isTest() && within(s.folder(), "node/broker") {
 			may = append(may, "test/sim")
@@ -96,6 +97,7 @@ var homes = []struct {
 	{"github.com/hashicorp/raft", []string{"cluster"}},
 	{"github.com/hashicorp/raft-boltdb", []string{"cluster/replica"}},
 	{"go.etcd.io/bbolt", []string{"cluster/replica", "test/chaos/disk"}},
+	{"github.com/chromedp", []string{"test/browser", "node/dashboard", "examples"}},
 	{"github.com/hanwen/go-fuse", []string{"test/chaos/disk"}},
 	{"github.com/hashicorp/memberlist", []string{"cluster/membership"}},
 	{"github.com/spf13/cobra", []string{"cmd"}},
