@@ -101,12 +101,13 @@ type completion struct {
 var ErrFull = errors.New("broker: mqtt.max_connections is reached")
 
 // Serve is ServeAs for a client that nothing is known of.
-func (b *Broker) Serve(c *conn.Conn, listener string) error {
-	return b.ServeAs(c, listener, Identity{})
+func (b *Broker) Serve(c *conn.Conn, listener string, done func()) error {
+	return b.ServeAs(c, listener, Identity{}, done)
 }
 
-// ServeAs runs one connection, which it owns, until it has ended. listener is for people.
-func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity) error {
+// ServeAs runs one connection, which it owns, and calls done when it has ended; like conn.Conn.Serve it
+// may return before. listener is for people. After ErrFull the connection ends by itself.
+func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity, done func()) error {
 	cl := &client{b: b, conn: c, listener: listener, identity: id, opened: time.Now()}
 	cl.deadline.Store(conn.Tick() + ticks(b.cfg.ConnectTimeout))
 	b.mu.Lock()
@@ -119,11 +120,11 @@ func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity) error {
 		b.stats.refused.Add(1)
 		b.reached(LimitConnections)
 		c.Abort()
-		c.Serve(refused{})
+		c.Serve(refused{}, done)
 		return ErrFull
 	}
 	b.stats.opened.Add(1)
-	c.Serve(cl)
+	c.Serve(cl, done)
 	return nil
 }
 

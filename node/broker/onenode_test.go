@@ -223,7 +223,8 @@ func (l *lone) dial(p *mqtt.Connect) *peer {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.group.Go(func() { _ = l.Serve(conn.New(near, "test"), "test") })
+	l.group.Add(1)
+	_ = l.Serve(conn.New(near, "test"), "test", l.group.Done)
 	c := &peer{Conn: far, t: l.t, version: p.Version}
 	l.t.Cleanup(func() { _ = far.Close() })
 	c.send(p.Append(nil, p.Version))

@@ -22,7 +22,8 @@ func benchRoom(b *testing.B, n int) []net.Conn {
 		clients[i] = client
 		r := &relay{c: New(s, ""), room: rm, done: make(chan error, 1)}
 		rm.members[i] = r
-		wg.Go(func() { r.c.Serve(r) })
+		wg.Add(1)
+		r.c.Serve(r, wg.Done)
 	}
 	b.Cleanup(func() {
 		for _, c := range clients {
@@ -120,7 +121,8 @@ func BenchmarkIdle(b *testing.B) {
 			conns, ends = append(conns, c), append(ends, client)
 			h := &hooks{closed: make(chan struct{})}
 			h.data = echo(&c)
-			wg.Go(func() { c.Serve(h) })
+			wg.Add(1)
+			c.Serve(h, wg.Done)
 			_, _ = client.Write([]byte("x"))
 			_, _ = io.ReadFull(client, make([]byte, 1))
 		}

@@ -1,7 +1,7 @@
-// Package conn carries bytes between one client's socket and the protocol above it: a goroutine
-// that reads without holding a buffer while the client is idle, and an outbox that is flushed by
-// whoever filled it. Sockets differ behind the small transport interface, so that event loops can
-// take the place of the goroutine; WebSocket is a layer in between.
+// Package conn carries bytes between one client's socket and the protocol above it: an event loop
+// that reads many sockets into one buffer (a goroutine of its own where there is no descriptor to
+// wait for, as with TLS), and an outbox that is flushed by whoever filled it. Sockets differ behind
+// the small transport interface; WebSocket is a layer in between.
 //
 // It knows no MQTT, and its callers never wait for a socket: what a socket does not take stays in
 // the outbox, and the protocol above bounds that.
@@ -47,17 +47,21 @@ type Conn struct {
 	out     []byte // starts with headRoom free bytes; nil when empty
 	sent    uint64 // bytes that have left out
 	dirty   bool   // in somebody's batch, which will flush it
-	writing bool   // somebody writes: in a system call, or a goroutine that waits for a full socket
+	writing bool   // somebody writes: in a system call, or waiting for a full socket
 	notify  bool   // Drained is wanted once the outbox has gone
 	ended   bool   // nothing more is sent than what is in the outbox
 	limited bool   // ended, and the time for that is running
 	flushed bool   // nothing more is written
 	paused  bool
 	again   bool       // resumed: Data has to see its rest again
-	wake    *sync.Cond // for a paused reader; nil until the first pause
+	wake    *sync.Cond // for a paused reader of its own; nil until the first pause
+	rest    []byte     // what a full socket, which a loop waits for, has left over; from restAt
+	restAt  int
 
 	h        Handler // nil before Serve
+	done     func()
 	t        transport
+	ev       evented // t, if a loop runs it
 	ws       *wsReader // nil: not a WebSocket
 	partial  []byte    // what Data left over; the reader's
 	last     atomic.Int64
@@ -68,7 +72,9 @@ type Conn struct {
 
 // New wraps an accepted socket. Serve runs it.
 func New(nc net.Conn, listener string) *Conn {
-	c := &Conn{t: newTransport(nc), remote: nc.RemoteAddr(), listener: listener}
+	c := &Conn{remote: nc.RemoteAddr(), listener: listener}
+	c.t = newTransport(c, nc)
+	c.ev, _ = c.t.(evented)
 	c.last.Store(Tick())
 	return c
 }
@@ -88,39 +94,46 @@ func (c *Conn) Unlock() { c.mu.Unlock() }
 // Idle is how many ticks ago bytes last arrived.
 func (c *Conn) Idle() int64 { return Tick() - c.last.Load() }
 
-// Serve reads until the connection ends. It returns after h.Closed.
-func (c *Conn) Serve(h Handler) {
+// Serve has the connection read until it ends, and calls done after h.Closed. Where a loop reads it
+// returns at once, else after done.
+func (c *Conn) Serve(h Handler, done func()) {
 	c.mu.Lock()
-	c.h = h
+	c.h, c.done = h, done
 	c.mu.Unlock()
-	err := c.readLoop()
+	if c.ev != nil {
+		c.ev.wake()
+		return
+	}
+	s := c.t.(*stream)
+	err := c.readLoop(s)
 	c.mu.Lock()
 	c.ended, c.flushed = true, true
 	c.release()
 	c.mu.Unlock()
-	c.t.close()
+	s.close()
 	c.wg.Wait()
 	c.partial = nil
 	h.Closed(err)
+	done()
 }
 
-func (c *Conn) readLoop() error {
+func (c *Conn) readLoop(s *stream) error {
 	if c.ws != nil && len(c.ws.early) > 0 {
 		ba := getBatch()
 		n := copy(ba.buf, c.ws.early)
 		c.ws.early = nil
-		if err := c.turn(ba, false, n); err != nil {
+		if err := c.turn(s, ba, false, n); err != nil {
 			return err
 		}
 	}
 	for {
 		again, err := c.await()
 		if err != nil {
-			c.drain()
+			s.drain()
 			return err
 		}
 		if again {
-			if err := c.turn(getBatch(), false, 0); err != nil {
+			if err := c.turn(s, getBatch(), false, 0); err != nil {
 				return err
 			}
 			continue
@@ -129,7 +142,7 @@ func (c *Conn) readLoop() error {
 		if len(c.partial) <= readSize/2 {
 			head = c.partial
 		}
-		ba, n, err := c.t.read(head)
+		ba, n, err := s.read(head)
 		if err != nil {
 			if c.isEnded() {
 				return ErrClosed
@@ -137,7 +150,7 @@ func (c *Conn) readLoop() error {
 			return err
 		}
 		c.last.Store(Tick())
-		if err := c.turn(ba, len(head) > 0, n); err != nil {
+		if err := c.turn(s, ba, len(head) > 0, n); err != nil {
 			return err
 		}
 	}
@@ -145,7 +158,19 @@ func (c *Conn) readLoop() error {
 
 // turn handles what a read brought, flushes what came of it, and returns the batch to its pool.
 // After an error the connection has ended in good order.
-func (c *Conn) turn(ba *Batch, joined bool, n int) error {
+func (c *Conn) turn(s *stream, ba *Batch, joined bool, n int) error {
+	err := c.step(ba, joined, n)
+	ba.Flush()
+	putBatch(ba)
+	if err != nil {
+		s.drain()
+	}
+	return err
+}
+
+// step handles what a read brought. After an error the connection has ended in good order, as soon
+// as ba is flushed.
+func (c *Conn) step(ba *Batch, joined bool, n int) error {
 	err := c.feed(ba, joined, n)
 	if err == nil && c.ws != nil && c.ws.err != nil && !c.hasPaused() {
 		err = c.ws.err
@@ -155,11 +180,6 @@ func (c *Conn) turn(ba *Batch, joined bool, n int) error {
 		c.End()
 		c.Mark(ba)
 		c.mu.Unlock()
-	}
-	ba.Flush()
-	putBatch(ba)
-	if err != nil {
-		c.drain()
 	}
 	return err
 }
@@ -220,19 +240,6 @@ func (c *Conn) keep(rest []byte) {
 	}
 }
 
-// drain reads and forgets what the client still sends after we ended the connection: closing a
-// socket with unread bytes would reset it and take our last packet with it. Whoever flushes after
-// End sets the deadline.
-func (c *Conn) drain() {
-	for {
-		ba, _, err := c.t.read(nil)
-		if err != nil {
-			return
-		}
-		putBatch(ba)
-	}
-}
-
 func (c *Conn) isEnded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -250,15 +257,20 @@ func (c *Conn) hasPaused() bool {
 // Caller holds Lock.
 func (c *Conn) Pause() {
 	c.paused = true
-	if c.wake == nil {
+	if c.wake == nil && c.ev == nil {
 		c.wake = sync.NewCond(&c.mu)
 	}
 }
 
 // Resume lets a paused reader go on with what Data left over. Caller holds Lock.
 func (c *Conn) Resume() {
-	if c.paused {
-		c.paused, c.again = false, true
+	if !c.paused {
+		return
+	}
+	c.paused, c.again = false, true
+	if c.ev != nil {
+		c.ev.wake()
+	} else {
 		c.wake.Signal()
 	}
 }

@@ -85,7 +85,8 @@ func serve(t testing.TB, c *Conn, h *hooks) {
 	t.Helper()
 	h.closed = make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { c.Serve(h) })
+	wg.Add(1)
+	go c.Serve(h, wg.Done)
 	eventually(t, "Serve begins", func() bool {
 		c.Lock()
 		defer c.Unlock()

@@ -37,11 +37,15 @@ func (c *Conn) Sent() uint64 { return c.sent }
 // marked, has gone, whether or not the socket refuses any of it. Caller holds Lock.
 func (c *Conn) NotifyDrained() { c.notify = true }
 
-// release drops the outbox. Caller holds Lock.
+// release drops the outbox, and what a full socket has left over. Caller holds Lock.
 func (c *Conn) release() {
 	if c.out != nil {
 		putBuffer(c.out)
 		c.out = nil
+	}
+	if c.rest != nil {
+		putBuffer(c.rest)
+		c.rest = nil
 	}
 }
 
@@ -72,7 +76,7 @@ func (c *Conn) next() (buf []byte, off int) {
 }
 
 // flush is the combining flush: one writer at a time, others leave their bytes to it. It never
-// blocks: a full socket is waited for in a goroutine of its own, which Serve waits for.
+// blocks: a full socket is waited for by its loop, or in a goroutine of its own, which Serve waits for.
 func (c *Conn) flush(ba *Batch) {
 	c.mu.Lock()
 	c.dirty = false
@@ -87,7 +91,26 @@ func (c *Conn) flush(ba *Batch) {
 		return
 	}
 	c.writing = true
-	for buf, off := c.next(); buf != nil; buf, off = c.next() {
+	buf, off := c.next()
+	c.writeOut(buf, off, ba)
+}
+
+// proceed goes on after a full socket, which has room again.
+func (c *Conn) proceed(ba *Batch) {
+	c.mu.Lock()
+	if c.rest == nil {
+		c.mu.Unlock()
+		return
+	}
+	buf := c.rest
+	c.rest = nil
+	c.writeOut(buf, c.restAt, ba)
+}
+
+// writeOut writes buf from off on, and then the outbox, as far as the socket takes it. Caller holds
+// Lock, which is released, and is the writer.
+func (c *Conn) writeOut(buf []byte, off int, ba *Batch) {
+	for ; buf != nil; buf, off = c.next() {
 		c.mu.Unlock()
 		n, err := c.t.write(buf[off:])
 		off += n
@@ -99,10 +122,15 @@ func (c *Conn) flush(ba *Batch) {
 			putBuffer(buf)
 			c.giveUp(false) // the reader meets what is wrong with the socket
 			return
+		case off < len(buf) && c.ev != nil:
+			c.rest, c.restAt, c.notify = buf, off, true
+			c.ev.wake()
+			c.mu.Unlock()
+			return
 		case off < len(buf):
 			c.wg.Add(1)
 			c.mu.Unlock()
-			go c.finish(buf, off)
+			go c.finish(c.t.(*stream), buf, off)
 			return
 		default:
 			putBuffer(buf)
@@ -135,10 +163,10 @@ func (c *Conn) written() bool {
 
 // finish waits for a full socket and writes the rest, and then the outbox, which has filled
 // meanwhile.
-func (c *Conn) finish(buf []byte, off int) {
+func (c *Conn) finish(s *stream, buf []byte, off int) {
 	defer c.wg.Done()
 	for buf != nil {
-		err := c.t.writeAll(buf[off:])
+		err := s.writeAll(buf[off:])
 		putBuffer(buf)
 		c.mu.Lock()
 		if err != nil && !c.flushed {

@@ -82,8 +82,9 @@ func TestStress(t *testing.T) {
 			rm.mu.Lock()
 			rm.members[slot] = r
 			rm.mu.Unlock()
-			served.Go(func() {
-				r.c.Serve(r)
+			served.Add(1)
+			r.c.Serve(r, func() {
+				defer served.Done()
 				<-r.done
 				rm.mu.Lock()
 				if rm.members[slot] == r {

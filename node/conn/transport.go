@@ -6,30 +6,31 @@ import (
 	"time"
 )
 
-// transport is what a connection needs of its socket. One reader and one writer use it at a time;
-// limit, shut and close may come at any time.
+// transport is what a connection needs of its socket. One writer uses it at a time; limit and shut
+// may come at any time.
 type transport interface {
-	// read blocks, holding no buffer of the pool, until bytes are there. They come in a batch of
-	// the pool, behind a copy of head, which leaves room; the caller returns the batch. An error,
-	// io.EOF for the client's end, comes without a batch.
-	read(head []byte) (ba *Batch, n int, err error)
 	// write never blocks. It takes what the socket takes now; less than p without an error means
 	// that the socket is full.
 	write(p []byte) (n int, err error)
-	// writeAll blocks until the socket has taken p.
-	writeAll(p []byte) error
-	// limit makes everything that blocks fail when the lingering time is over. It does not block.
+	// limit makes everything that waits for the client fail when the lingering time is over. It does
+	// not block.
 	limit()
 	// shut ends the sending direction, after what was written. limit was called before.
 	shut()
 	// slow is true when shut may block for that time.
 	slow() bool
-	close()
 }
 
-// stream is any connection that is not a plain socket, as TLS. Its writes may block, so that a
-// goroutine does them all; its reads block with a small buffer, which grows while there is much to
-// read.
+// evented is a transport whose connection a loop runs. Any other is a *stream.
+type evented interface {
+	transport
+	// wake has the loop look at the connection's state. It does not block.
+	wake()
+}
+
+// stream is any connection that is not a plain socket, as TLS. A goroutine reads it. Its writes may
+// block, so that another one does them all; its reads block with a small buffer, which grows while
+// there is much to read.
 type stream struct {
 	nc    net.Conn
 	buf   []byte
@@ -42,6 +43,9 @@ const (
 	quietReads  = 8
 )
 
+// read blocks, holding no buffer of the pool, until bytes are there. They come in a batch of the
+// pool, behind a copy of head, which leaves room; the caller returns the batch. An error, io.EOF for
+// the client's end, comes without a batch.
 func (s *stream) read(head []byte) (*Batch, int, error) {
 	if s.buf == nil {
 		s.buf = make([]byte, streamSmall)
@@ -72,8 +76,22 @@ func (s *stream) resize(n int) {
 	}
 }
 
+// drain reads and forgets what the client still sends after we ended the connection: closing a
+// socket with unread bytes would reset it and take our last packet with it. Whoever flushes after
+// End sets the deadline.
+func (s *stream) drain() {
+	for {
+		ba, _, err := s.read(nil)
+		if err != nil {
+			return
+		}
+		putBatch(ba)
+	}
+}
+
 func (s *stream) write([]byte) (int, error) { return 0, nil }
 
+// writeAll blocks until the client has taken p.
 func (s *stream) writeAll(p []byte) error {
 	_, err := s.nc.Write(p)
 	return err

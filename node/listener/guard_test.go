@@ -46,7 +46,8 @@ func TestCertificateReplaced(t *testing.T) {
 	cert, key := a.server("first")
 	var mu sync.Mutex
 	var stays net.Conn
-	l := start(t, "tls://127.0.0.1:0?cert="+cert+"&key="+key, func(nc net.Conn, _ *Spec, _ Identity) {
+	l := start(t, "tls://127.0.0.1:0?cert="+cert+"&key="+key, func(nc net.Conn, _ *Spec, _ Identity, done func()) {
+		defer done()
 		mu.Lock()
 		defer mu.Unlock()
 		if stays == nil {

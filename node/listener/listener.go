@@ -23,10 +23,10 @@ type Config struct {
 	Spec Spec
 	// Handshake bounds what comes before the client's first byte: the PROXY header and TLS.
 	Handshake time.Duration
-	// Serve runs one connection and returns when it has ended. It is called in a goroutine of its
-	// own and owns nc, whose RemoteAddr is the client's own. For ws and wss the upgrade is still
-	// to come.
-	Serve  func(nc net.Conn, s *Spec, id Identity)
+	// Serve runs one connection and calls done when it has ended; it may return before. It is called
+	// in a goroutine of its own and owns nc, whose RemoteAddr is the client's own. For ws and wss the
+	// upgrade is still to come.
+	Serve  func(nc net.Conn, s *Spec, id Identity, done func())
 	Logger *slog.Logger
 
 	look time.Duration // for tests: how often the files are looked at
@@ -39,6 +39,7 @@ type Listener struct {
 	guard  guard // nil: none
 	loaded []stamp
 	group  sync.WaitGroup
+	done   func() // group.Done
 
 	stopped chan struct{} // closed by Stop
 
@@ -59,6 +60,7 @@ func Open(config Config) (*Listener, error) {
 		config.look = lookInterval
 	}
 	l := &Listener{config: config, pending: make(map[net.Conn]struct{}), stopped: make(chan struct{})}
+	l.done = l.group.Done
 	s := &l.config.Spec
 	var err error
 	if l.guard = newGuard(s, config.Logger); l.guard != nil {
@@ -121,7 +123,7 @@ func (l *Listener) Stop() {
 	}
 }
 
-// Close is Stop, and waits until every connection's Serve has returned: whoever calls it has
+// Close is Stop, and waits until every connection has ended: whoever calls it has
 // them closed.
 func (l *Listener) Close() error {
 	l.Stop()
@@ -144,7 +146,8 @@ func (l *Listener) accept() {
 			continue
 		}
 		wait = 0
-		l.group.Go(func() { l.serve(nc) })
+		l.group.Add(1)
+		go l.serve(nc)
 	}
 }
 
@@ -154,6 +157,7 @@ func (l *Listener) serve(raw net.Conn) {
 		var err error
 		if nc, id, err = l.handshake(raw); err != nil {
 			raw.Close()
+			l.group.Done()
 			level := slog.LevelDebug // strangers may fail as often as they like
 			if errors.Is(err, errRefused) {
 				level = slog.LevelInfo
@@ -162,7 +166,7 @@ func (l *Listener) serve(raw net.Conn) {
 			return
 		}
 	}
-	l.config.Serve(nc, &l.config.Spec, id)
+	l.config.Serve(nc, &l.config.Spec, id, l.done)
 }
 
 // handshake does what comes before the client's first byte.

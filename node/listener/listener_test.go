@@ -25,7 +25,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // greet answers with the client's address and, if it is verified, its name, and ends.
-func greet(nc net.Conn, s *Spec, id Identity) {
+func greet(nc net.Conn, s *Spec, id Identity, done func()) {
+	defer done()
 	defer nc.Close()
 	text := s.Scheme + " " + nc.RemoteAddr().String()
 	if id.Verified {
@@ -34,7 +35,7 @@ func greet(nc net.Conn, s *Spec, id Identity) {
 	_, _ = io.WriteString(nc, text)
 }
 
-func start(t *testing.T, url string, serve func(net.Conn, *Spec, Identity)) *Listener {
+func start(t *testing.T, url string, serve func(net.Conn, *Spec, Identity, func())) *Listener {
 	t.Helper()
 	s, err := Parse(url)
 	if err != nil {
@@ -162,7 +163,8 @@ func TestTLS(t *testing.T) {
 // TestClose: it waits for those that are being served and cuts off handshakes.
 func TestClose(t *testing.T) {
 	serving, end := make(chan struct{}), make(chan struct{})
-	l := start(t, "tcp://127.0.0.1:0", func(nc net.Conn, _ *Spec, _ Identity) {
+	l := start(t, "tcp://127.0.0.1:0", func(nc net.Conn, _ *Spec, _ Identity, done func()) {
+		defer done()
 		close(serving)
 		<-end
 		nc.Close()

@@ -195,7 +195,8 @@ func (n *node) dial(id string) *wire {
 	if err != nil {
 		n.tb.Fatal(err)
 	}
-	n.group.Go(func() { _ = n.broker.Serve(conn.New(server, "test"), "test") })
+	n.group.Add(1)
+	_ = n.broker.Serve(conn.New(server, "test"), "test", n.group.Done)
 	w := &wire{tb: n.tb, nc: nc, buf: make([]byte, 256<<10)}
 	n.tb.Cleanup(func() { _ = nc.Close() })
 	w.send((&mqtt.Connect{Version: mqtt.V311, Clean: true, ClientID: id}).Append(nil, mqtt.V311))

@@ -38,10 +38,7 @@ func (w *World) DialRoom(n *Node, room int) *Conn {
 	w.conns = append(w.conns, c)
 	c.p.witness = c.promised
 	b := n.Broker
-	w.group.Go(func() {
-		defer close(c.served)
-		_ = b.Serve(conn.New(c.p, "sim"), "sim")
-	})
+	w.group.Go(func() { _ = b.Serve(conn.New(c.p, "sim"), "sim", func() { close(c.served) }) })
 	w.Settle()
 	return c
 }

@@ -47,9 +47,7 @@ func (c *client) dial(addr string, cfg *Config, persistent bool) error {
 	c.version = cfg.Version
 	c.conn = conn.New(nc, "")
 	c.ready, c.done = make(chan error, 1), make(chan error, 1)
-	go func() { // close waits for it
-		c.conn.Serve(c)
-	}()
+	go c.conn.Serve(c, func() {}) // close waits for Closed
 	c.write(func(out []byte) []byte { return connect(cfg, c.id, persistent).Append(out, c.version) })
 	if err := c.wait("CONNACK"); err != nil {
 		return fmt.Errorf("bench: %s at %s: %w", c.id, addr, err)

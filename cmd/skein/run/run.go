@@ -236,18 +236,19 @@ func (n *node) bind() error {
 	return nil
 }
 
-// serve runs one connection.
-func (n *node) serve(nc net.Conn, s *listener.Spec, id listener.Identity) {
+// serve runs one connection, and calls done when it has ended.
+func (n *node) serve(nc net.Conn, s *listener.Spec, id listener.Identity, done func()) {
 	if s.Scheme == "ws" || s.Scheme == "wss" {
 		wc, err := conn.Upgrade(nc, s.URL, s.Path, n.cfg.MQTT.ConnectTimeout)
 		if err != nil {
 			n.logger.Debug("WebSocket handshake failed", "listener", s.URL, "remote", nc.RemoteAddr().String(), "error", err)
+			done()
 			return
 		}
-		_ = n.broker.ServeAs(wc, s.URL, broker.Identity(id))
+		_ = n.broker.ServeAs(wc, s.URL, broker.Identity(id), done)
 		return
 	}
-	_ = n.broker.ServeAs(conn.New(nc, s.URL), s.URL, broker.Identity(id))
+	_ = n.broker.ServeAs(conn.New(nc, s.URL), s.URL, broker.Identity(id), done)
 }
 
 // join opens the node's part in the cluster.
