@@ -45,7 +45,7 @@ func (b *Broker) Apply(effects []fsm.Effect) {
 			}
 			if e.Client != "" {
 				if c := b.connection(e.Client, 0); c != nil {
-					c.drops[e.Reason].Add(uint64(e.N))
+					c.count(e.Reason, int(e.N))
 				}
 			}
 			b.stats.drop(e.Client, e.Reason, e.N)

@@ -70,7 +70,7 @@ type client struct {
 	queued  bool          // in the list of sessions whose cursor is to be committed
 	starved bool          // messages were queued for want of a lease
 	current publish       // the PUBLISH that is being taken
-	drops   [fsm.ReasonCount]atomic.Uint64
+	drops   atomic.Pointer[drops]
 
 	deadline atomic.Int64 // tick until which the next packet must come; 0: none
 	patience atomic.Int64 // ticks, of the keepalive; 0: none
@@ -287,8 +287,21 @@ func (c *client) settleQueue() {
 	}
 }
 
+// drops are the messages that a client did not get, or could not publish.
+type drops [fsm.ReasonCount]atomic.Uint64
+
+// count adds to the client's drops, which most never have.
+func (c *client) count(r fsm.Reason, n int) {
+	d := c.drops.Load()
+	if d == nil {
+		c.drops.CompareAndSwap(nil, new(drops))
+		d = c.drops.Load()
+	}
+	d[r].Add(uint64(n))
+}
+
 // drop counts messages that this client will not get, or could not publish.
 func (c *client) drop(r fsm.Reason, n int) {
-	c.drops[r].Add(uint64(n))
+	c.count(r, n)
 	c.b.stats.drop(c.info.id, r, n)
 }

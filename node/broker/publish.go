@@ -45,7 +45,6 @@ type intake struct {
 
 	present  bool   // Session Present, until CONNACK
 	releases []byte // PUBRELs that wait for the lease
-	scratch  mqtt.Publish
 }
 
 // take handles a PUBLISH packet, or keeps it if publishes are not taken now. Caller holds the lock.
@@ -70,7 +69,7 @@ func (c *client) take(first byte, body, raw []byte, ba *conn.Batch) error {
 
 // decode reads a PUBLISH and checks what this node allows. nil without an error: it is settled.
 func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, error) {
-	m := &c.intake.scratch
+	var m mqtt.Publish
 	if err := m.Decode(c.version, first, body); err != nil {
 		return nil, err
 	}
@@ -86,7 +85,7 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		b.reached(LimitRetain)
 		return nil, &mqtt.Error{Code: mqtt.RetainNotSupported, Msg: "RETAIN where Retain Available is 0"}
 	}
-	slot, verdict, err := c.sess.Publish(m)
+	slot, verdict, err := c.sess.Publish(&m)
 	if err != nil {
 		return nil, b.tooMuch(err)
 	}

@@ -48,8 +48,10 @@ func (c *client) describe() (i ClientInfo, ok bool) {
 		Inflight: c.sess.Inflight(), Queued: c.sess.Queued() + c.zero.len(),
 		MessagesIn: c.seen.messagesIn, MessagesOut: c.seen.messagesOut, BytesIn: c.seen.bytesIn, BytesOut: c.conn.Sent(),
 	}
-	for r := range c.drops {
-		i.Dropped[r] = c.drops[r].Load()
+	if d := c.drops.Load(); d != nil {
+		for r := range d {
+			i.Dropped[r] = d[r].Load()
+		}
 	}
 	return i, true
 }

@@ -61,7 +61,7 @@ type Conn struct {
 	h        Handler // nil before Serve
 	done     func()
 	t        transport
-	ev       evented // t, if a loop runs it
+	ev       evented   // t, if a loop runs it
 	ws       *wsReader // nil: not a WebSocket
 	partial  []byte    // what Data left over; the reader's
 	last     atomic.Int64

@@ -15,6 +15,14 @@ type ack struct {
 	codes []byte // SUBACK and UNSUBACK
 }
 
+// queue is the acknowledgements of a kind. Most sessions that are idle never had any.
+func (s *Session) queue(k AckKind) *ackQueue {
+	if s.acks == nil {
+		s.acks = new([ackKinds]ackQueue)
+	}
+	return &s.acks[k]
+}
+
 // open reserves the next place and returns its slot number.
 func (a *ackQueue) open(id uint16) uint64 {
 	if a.head > 0 && a.head == len(a.q) {

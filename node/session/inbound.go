@@ -51,15 +51,15 @@ func (s *Session) Publish(p *mqtt.Publish) (slot uint64, v Verdict, err error) {
 			return 0, 0, errReceiveMaximum
 		}
 		in.count++
-		return s.acks[Puback].open(p.PacketID), Route, nil
+		return s.queue(Puback).open(p.PacketID), Route, nil
 	}
 	state := in.ids[p.PacketID]
 	if state == 0 && s.overMaximum() {
 		return 0, 0, errReceiveMaximum
 	}
-	slot = s.acks[Pubrec].open(p.PacketID)
+	slot = s.queue(Pubrec).open(p.PacketID)
 	if state != 0 && !s.cfg.Persistent {
-		s.acks[Pubrec].done(slot, 0, nil)
+		s.queue(Pubrec).done(slot, 0, nil)
 		return slot, Repeat, nil
 	}
 	if state == 0 || state == inEarlier {
@@ -112,7 +112,7 @@ func (s *Session) resolveAlias(p *mqtt.Publish) error {
 // Pubrel handles the client's PUBREL: it opens the slot of the PUBCOMP. commit is true when the
 // packet id must leave the log's set first (persistent sessions); else the slot is complete.
 func (s *Session) Pubrel(id uint16) (slot uint64, commit bool) {
-	slot = s.acks[Pubcomp].open(id)
+	slot = s.queue(Pubcomp).open(id)
 	if s.cfg.Persistent {
 		return slot, true
 	}
@@ -120,7 +120,7 @@ func (s *Session) Pubrel(id uint16) (slot uint64, commit bool) {
 	if s.in.ids[id] == 0 {
 		code = byte(mqtt.PacketIdentifierNotFound)
 	}
-	s.acks[Pubcomp].done(slot, code, nil)
+	s.queue(Pubcomp).done(slot, code, nil)
 	return slot, false
 }
 
@@ -140,18 +140,18 @@ const (
 var ackTypes = [ackKinds]mqtt.Type{mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBCOMP, mqtt.SUBACK, mqtt.UNSUBACK}
 
 // Open reserves the next place for a SUBACK or UNSUBACK.
-func (s *Session) Open(k AckKind, id uint16) uint64 { return s.acks[k].open(id) }
+func (s *Session) Open(k AckKind, id uint16) uint64 { return s.queue(k).open(id) }
 
 // Complete settles a slot and appends every acknowledgement of its kind that may leave now.
 func (s *Session) Complete(k AckKind, slot uint64, code mqtt.ReasonCode, codes []byte, dst []byte) []byte {
-	s.acks[k].done(slot, byte(code), codes)
+	s.queue(k).done(slot, byte(code), codes)
 	return s.Flush(k, dst)
 }
 
 // Flush appends every acknowledgement of a kind that may leave.
 func (s *Session) Flush(k AckKind, dst []byte) []byte {
 	for {
-		a, ok := s.acks[k].next()
+		a, ok := s.queue(k).next()
 		if !ok {
 			return dst
 		}
@@ -202,6 +202,9 @@ func (s *Session) appendAck(dst []byte, t mqtt.Type, id uint16, code mqtt.Reason
 
 // Unanswered is true while an acknowledgement of something that the client sent is due.
 func (s *Session) Unanswered() bool {
+	if s.acks == nil {
+		return false
+	}
 	for k := range s.acks {
 		if s.acks[k].pending() > 0 {
 			return true

@@ -50,9 +50,9 @@ type Session struct {
 	cfg      Config
 	out      outbound
 	in       inbound
-	acks     [ackKinds]ackQueue
-	aliases  map[string]uint16 // outgoing
-	received []fsm.Range       // PUBREC came, not yet proposed
+	acks     *[ackKinds]ackQueue // nil before the first, see queue
+	aliases  map[string]uint16   // outgoing
+	received []fsm.Range         // PUBREC came, not yet proposed
 	shared   map[uint64]Shared
 	claims   struct{ made, won uint64 } // see EnqueueClaimed
 	drops    []Drop
