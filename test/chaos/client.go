@@ -365,6 +365,7 @@ func (c *client) over(why string, abruptly bool) {
 func (c *client) parted(why string) {
 	m := c.w.model
 	m.Note(c.who, c.conn, "%s", why)
+	m.Parted(c.who, c.conn)
 	if c.will != nil && !c.will.maybe {
 		m.Mark(c.will, due, c.who, c.conn, 0)
 		m.count(func(s *stats) { s.willsDue++ })

@@ -115,7 +115,7 @@ func (c *cluster) start(n *node) error {
 		"--peer", n.peer, "--gossip", n.gossip, "--bootstrap-expect", fmt.Sprint(c.expect), "--join", strings.Join(joined, ","),
 		"--set", "peer.advertise=" + n.known(0, n.peer), "--set", "gossip.advertise=" + n.known(1, n.gossip),
 		"--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0", "--set", "mqtt.sys_interval=0s",
-		"--set", "cluster.snapshot_bytes=256KiB",
+		"--set", "cluster.snapshot_bytes=256KiB", "--set", "mqtt.max_buffered_bytes=48KiB",
 	}
 	c.model.Node("start %s", n.id)
 	return n.start(c.options.Binary, append(args, c.options.Flags...))
@@ -259,12 +259,19 @@ func (c *cluster) leader(ctx context.Context) (*node, error) {
 	return nil, errNoNode
 }
 
+// lastWords is how long a node may take to tell its counts before it is killed.
+const lastWords = 200 * time.Millisecond
+
 func (c *cluster) kill(n *node) error {
+	if n.running() && !n.paused {
+		_ = n.tally(context.Background(), lastWords) // best effort: what is not told is lost with the process
+	}
 	c.model.Node("SIGKILL %s", n.id)
 	return n.end(syscall.SIGKILL, 10*time.Second)
 }
 
 func (c *cluster) stop(n *node) error {
+	_ = n.tally(context.Background(), lastWords)
 	c.model.Node("SIGTERM %s", n.id)
 	began := time.Now()
 	err := n.end(syscall.SIGTERM, time.Minute)

@@ -47,6 +47,25 @@ type party struct {
 	name  string
 	notes []note            // oldest first; the model's lock guards them
 	at    map[uint32]string // the node of each connection
+
+	conn   uint32 // the one that stands; 0: none
+	stood  map[uint32]*span
+	proved map[uint32]time.Duration // by connection: what was sent before this, its node has read
+}
+
+// span is from a connection's CONNACK to its end; 0: it stands.
+type span struct{ from, to time.Duration }
+
+// prove is an answer to a message that was sent on the connection: its node has read all that was sent before it.
+func (p *party) prove(msg *message, conn uint32) {
+	for _, e := range msg.events {
+		if e.conn == conn && (e.kind == sent || e.kind == resent) {
+			if p.proved == nil {
+				p.proved = make(map[uint32]time.Duration)
+			}
+			p.proved[conn] = max(p.proved[conn], e.at)
+		}
+	}
 }
 
 // place names a connection.

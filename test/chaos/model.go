@@ -23,6 +23,15 @@ type Model struct {
 	stats    stats
 	fault    string // what is being done now
 	onNote   func(string)
+
+	whole    time.Duration            // when all nodes were seen to serve and to see each other
+	quiet    bool                     // nothing was done since
+	deaths   map[string]time.Duration // when a node's process last ended
+	round    ledger
+	expiring int            // messages of this round that were left to expire
+	expired  int            // of those, which must be counted
+	accounts map[string]int // what the nodes counted for each client in this round
+	charged  map[string]int // and since they started
 }
 
 // streamID is what order is promised for: a publisher, a topic, a QoS.
@@ -53,6 +62,7 @@ type message struct {
 	seq     int
 	from    *party
 	sent    time.Duration // when the first PUBLISH left
+	whole   time.Duration // when the cluster last was whole before
 	acked   time.Duration // when the broker took it over; 0: it did not say so
 	resent  bool
 	fenced  bool          // nobody may take it over or get it any more
@@ -90,6 +100,7 @@ func NewModel(onNote func(string)) *Model {
 	return &Model{
 		now:     func() time.Duration { return time.Since(began) },
 		streams: make(map[streamID]*stream), onNote: onNote, stats: newStats(), fault: calm,
+		deaths: make(map[string]time.Duration), charged: make(map[string]int), round: ledger{counted: make(map[string]int)},
 	}
 }
 
@@ -157,7 +168,7 @@ func (m *Model) stream(id streamID) *stream {
 
 func (m *Model) next(s *stream, p *party) *message {
 	s.last++
-	msg := &message{stream: s, seq: s.last, from: p, sent: m.now()}
+	msg := &message{stream: s, seq: s.last, from: p, sent: m.now(), whole: m.whole}
 	s.live = append(s.live, msg)
 	return msg
 }
@@ -184,6 +195,7 @@ func (m *Model) Mark(msg *message, k kind, p *party, conn uint32, id uint16) {
 		if msg.fenced {
 			m.violate(OneOwner, msg, "an old connection got an acknowledgement for what it sent after the newer one's CONNACK")
 		}
+		p.prove(msg, conn)
 		if msg.acked == 0 {
 			msg.acked = now
 			msg.lastAcked = max(msg.lastAcked, msg.seq)

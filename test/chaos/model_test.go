@@ -213,6 +213,52 @@ func TestJudgement(t *testing.T) {
 			s.Mark(s.Send(s.pub, 1, streamID{"p", "r/a", 1}, true), acked, s.pub, 1, 1)
 			s.RetainedAs("reader", "r/a", s.Send(s.pub, 1, streamID{"p", "r/a", 1}, true).payload(0))
 		}},
+		{name: "a message of QoS 0 that nobody counts", clean: true, want: Silence, do: func(s *script) {
+			s.steady()
+			s.send(0)
+		}},
+		{name: "one that is counted", clean: true, do: func(s *script) {
+			s.steady()
+			s.send(0)
+			s.Counted(map[string]int{"link": 1})
+		}},
+		{name: "one that is counted for somebody else", clean: true, want: Silence, do: func(s *script) {
+			s.steady()
+			s.send(0)
+			s.Counted(map[string]int{"slow_reader": 1})
+			s.Accounts(map[string]map[string]uint64{"other": {"slow_reader": 1}, "s": {"expired": 1}})
+		}},
+		{name: "one whose publisher's node died", clean: true, do: func(s *script) {
+			s.steady()
+			s.send(0)
+			s.Died("node1")
+		}},
+		{name: "one whose subscriber came again", clean: true, do: func(s *script) {
+			s.steady()
+			s.send(0)
+			s.Parted(s.sub, 1)
+			s.End(s.s)
+		}},
+		{name: "one that its node may not have read", clean: true, do: func(s *script) {
+			s.steady()
+			s.send(0)
+			s.Parted(s.pub, 1)
+		}},
+		{name: "one that its node has read", clean: true, want: Silence, do: func(s *script) {
+			s.steady()
+			s.send(0)
+			s.deliver(s.taken(1))
+			s.Parted(s.pub, 1)
+		}},
+		{name: "one counted by each replica", want: Silence, do: func(s *script) {
+			s.steady()
+			s.deliver(s.taken(1))
+			s.Counted(map[string]int{"queue_full": 3})
+		}},
+		{name: "expired messages that nobody counts", want: Silence, do: func(s *script) {
+			s.Expiring(3, true)
+			s.Counted(map[string]int{"expired": 2})
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newScript(t, !test.clean)
@@ -236,6 +282,16 @@ func (s *script) will(end kind) *message {
 	s.Mark(w, armed, s.pub, 1, 0)
 	s.Mark(w, end, s.pub, 1, 0)
 	return w
+}
+
+// steady has both ends connected for long.
+func (s *script) steady() {
+	s.Place(s.pub, 1, "node1")
+	s.Connected(s.Open(s.pub, false), 1)
+	s.Place(s.sub, 1, "node2")
+	s.Connected(s.s, 1)
+	s.time += wholeAgo
+	s.Whole()
 }
 
 // member is a member of a shared group.

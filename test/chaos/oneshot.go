@@ -12,15 +12,16 @@ import (
 )
 
 // oneshots are clients that live for a few seconds: some leave a delayed will, some a session that
-// expires.
+// expires, some messages that do.
 type oneshots struct {
 	w   *world
 	rng *rand.Rand
 	who *party
 	seq int
 
-	mu   sync.Mutex
-	left []leftSession
+	mu          sync.Mutex
+	left        []leftSession
+	messagesFor []leftMessages
 }
 
 // leftSession is a session that was left to expire.
@@ -37,9 +38,12 @@ func (o *oneshots) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if o.w.busy() {
 			o.seq++
-			if o.rng.IntN(2) == 0 {
+			switch o.rng.IntN(3) {
+			case 0:
 				o.expiry(ctx)
-			} else {
+			case 1:
+				o.messages(ctx)
+			default:
 				o.delayedWill(ctx)
 			}
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,7 +32,8 @@ type node struct {
 	model                               *Model
 
 	paused  bool
-	damaged bool // its files are: it may end by itself
+	damaged bool           // its files are: it may end by itself
+	told    map[string]int // what the process said last that it did not deliver, by reason
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd
@@ -83,10 +86,11 @@ func (n *node) start(binary string, args []string) error {
 	}
 	exited := make(chan struct{})
 	n.mu.Lock()
-	n.cmd, n.exited, n.expected, n.paused = cmd, exited, n.damaged, false
+	n.cmd, n.exited, n.expected, n.paused, n.told = cmd, exited, n.damaged, false, nil
 	n.mu.Unlock()
 	go func() { // ends with the process, which end kills and waits for
 		err := cmd.Wait()
+		n.model.Died(n.id)
 		n.mu.Lock()
 		expected := n.expected
 		n.mu.Unlock()
@@ -184,21 +188,56 @@ func (n *node) tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// ready is what /readyz says, 0 when nobody answers.
-func (n *node) ready(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+// get asks the node's HTTP port.
+func (n *node) get(ctx context.Context, path string, patience time.Duration) (code int, body string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.http+"/readyz", http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.http+path, http.NoBody)
 	if err != nil {
-		return 0
+		return 0, "", err
 	}
 	r.Close = true
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return 0
+		return 0, "", err
 	}
-	_ = answer.Body.Close()
-	return answer.StatusCode
+	defer func() { _ = answer.Body.Close() }()
+	b, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(b), err
+}
+
+// ready is what /readyz says, 0 when nobody answers.
+func (n *node) ready(ctx context.Context) int {
+	code, _, _ := n.get(ctx, "/readyz", time.Second)
+	return code
+}
+
+// dropsMetric is how a node counts what it does not deliver.
+const dropsMetric = `skein_messages_dropped_total{reason="`
+
+// tally has the model know what the process has not delivered since the last tally.
+func (n *node) tally(ctx context.Context, patience time.Duration) error {
+	_, body, err := n.get(ctx, "/metrics", patience)
+	if err != nil {
+		return fmt.Errorf("read the counters of %s: %w", n.id, err)
+	}
+	told, news := make(map[string]int), make(map[string]int)
+	for line := range strings.Lines(body) {
+		rest, ok := strings.CutPrefix(line, dropsMetric)
+		reason, value, cut := strings.Cut(rest, `"} `)
+		if !ok || !cut {
+			continue
+		}
+		count, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		if err != nil {
+			return fmt.Errorf("read the counters of %s: %q: %w", n.id, line, err)
+		}
+		told[reason] = int(count)
+		news[reason] = told[reason] - n.told[reason]
+	}
+	n.told = told
+	n.model.Counted(news)
+	return nil
 }
 
 // ask calls the admin service.

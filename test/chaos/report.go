@@ -25,12 +25,15 @@ type stats struct {
 	failovers                    map[string][]time.Duration
 	latency                      map[string][]time.Duration // of acknowledgements at QoS 1 and 2, a sample
 	lastAck                      time.Duration              // 0: nobody publishes
+	ledger                       ledger
+	messageExpiries              int
 }
 
 func newStats() stats {
 	return stats{
 		cuts: make(map[string]int), faults: make(map[string]int), gaps: make(map[string]time.Duration),
 		failovers: make(map[string][]time.Duration), latency: make(map[string][]time.Duration),
+		ledger: ledger{counted: make(map[string]int)},
 	}
 }
 
@@ -77,6 +80,7 @@ func (m *Model) Fault(name string) {
 	m.fault = name
 	if name != calm {
 		m.stats.faults[name]++
+		m.quiet = false
 	}
 }
 
@@ -102,8 +106,9 @@ func (m *Model) Report(w io.Writer, options *Options) {
 	row("delivered", s.delivered)
 	fmt.Fprintf(w, "published again with DUP %d, delivered again %d (%d of them with neither end resumed), given up %d, refused %d, never acknowledged %d\n",
 		s.resent, s.repeats, s.unexplained, s.abandoned, s.refused, s.unacknowledged)
-	fmt.Fprintf(w, "connections %d, lost to faults %d; acknowledgements awaited on superseded connections %d, wills due %d, expiries watched %d, retained values read %d\n",
-		s.connects, s.lost, s.fences, s.willsDue, s.expiries, s.retainedReads)
+	fmt.Fprintf(w, "connections %d, lost to faults %d; acknowledgements awaited on superseded connections %d, wills due %d, sessions watched expire %d, messages %d, retained values read %d\n",
+		s.connects, s.lost, s.fences, s.willsDue, s.expiries, s.messageExpiries, s.retainedReads)
+	fmt.Fprintf(w, "ledger: %s\n", &s.ledger)
 	if len(s.cuts) > 0 {
 		var list []string
 		for _, name := range slices.Sorted(maps.Keys(s.cuts)) {

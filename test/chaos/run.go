@@ -65,6 +65,7 @@ func Run(ctx context.Context, o *Options) (*Model, error) {
 	if err := r.cluster.up(ctx); err != nil {
 		return m, err
 	}
+	r.model.Whole()
 	r.publishTargets()
 	for i, p := range planTraffic(rand.New(rand.NewPCG(o.Seed, seedPlan)), o.Rate) {
 		r.clients = append(r.clients, newClient(r.world, p, rand.New(rand.NewPCG(o.Seed, seedClients+uint64(i)))))
@@ -152,6 +153,7 @@ func (r *run) attack(ctx context.Context, until time.Time) (done []string) {
 			return done
 		}
 		r.model.Node("whole again")
+		r.model.Whole()
 		r.publishTargets()
 	}
 	wait(ctx, time.Until(until))
@@ -169,6 +171,7 @@ func (r *run) validate(ctx context.Context) error {
 		return nil
 	}
 	healed := time.Now()
+	r.model.Whole()
 	if err := r.settle(ctx, healTime); err != nil {
 		return err
 	}
@@ -181,10 +184,18 @@ func (r *run) validate(ctx context.Context) error {
 	}
 	wait(ctx, time.Until(healed.Add(6*time.Second))) // what comes twice has time to
 	r.oneshots.expired(r.world.targets(), healed)
+	r.oneshots.expiredMessages(r.world.targets(), healed)
 	if ctx.Err() != nil {
 		return nil
 	}
 	r.replicas(ctx)
+	r.owners(ctx)
+	r.accounts(ctx)
+	for _, n := range r.cluster.nodes {
+		if err := n.tally(ctx, 5*time.Second); err != nil && ctx.Err() == nil {
+			r.model.Violate(Liveness, nil, "%v", err)
+		}
+	}
 	r.model.CloseRound()
 	return nil
 }

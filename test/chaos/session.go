@@ -55,6 +55,11 @@ func (m *Model) Connected(s *session, conn uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.conn = conn
+	s.who.conn = conn
+	if s.who.stood == nil {
+		s.who.stood = make(map[uint32]*span)
+	}
+	s.who.stood[conn] = &span{from: m.now()}
 }
 
 // End says that a clean session's connection, or a persistent session, is over.

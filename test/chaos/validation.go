@@ -23,6 +23,7 @@ const (
 	Expiry    Class = "session expiry"
 	Unwanted  Class = "not subscribed"
 	Integrity Class = "wrong content"
+	Silence   Class = "dropped in silence"
 	Protocol  Class = "protocol"
 	Replicas  Class = "replicas differ"
 	Process   Class = "process"
@@ -169,6 +170,7 @@ func (m *Model) CloseRound() {
 		}
 		m.put(c, fmt.Sprintf("message %s did not reach %s", l.msg, l.where), func() string { return m.history(l.msg, more...) })
 	}
+	m.balance()
 	for _, st := range m.ordered {
 		for _, msg := range st.live {
 			if !st.unordered && st.qos > 0 && msg.acked == 0 && !msg.maybe && !msg.fenced {
