@@ -22,6 +22,7 @@ type authority interface {
 	Announce(context.Context, *clusterpb.AnnounceRequest) (*clusterpb.AnnounceReply, error)
 	Join(context.Context, *clusterpb.JoinRequest) (*clusterpb.JoinReply, error)
 	Leave(context.Context, *clusterpb.LeaveRequest) (*clusterpb.LeaveReply, error)
+	Check(context.Context, *clusterpb.CheckRequest) (*clusterpb.CheckReply, error)
 }
 
 // ask puts a question to the leader: to whom this node takes for it, to whom that one names, else to
@@ -112,6 +113,10 @@ func (r remote) Join(ctx context.Context, req *clusterpb.JoinRequest) (*clusterp
 
 func (r remote) Leave(ctx context.Context, req *clusterpb.LeaveRequest) (*clusterpb.LeaveReply, error) {
 	return r.client.Leave(ctx, req)
+}
+
+func (r remote) Check(ctx context.Context, req *clusterpb.CheckRequest) (*clusterpb.CheckReply, error) {
+	return r.client.Check(ctx, req)
 }
 
 // leaseWay leads this node's lease requests to the leader. It implements lease.Way.

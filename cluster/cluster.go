@@ -38,6 +38,7 @@ type Cluster struct {
 
 	self       atomic.Pointer[fsm.NodeRef]
 	life       life
+	checks     checks
 	generation uint64 // of the routes when the last entry was applied; the applying goroutine's own
 	closers    []func() error
 
@@ -80,6 +81,9 @@ func Open(ctx context.Context, cfg Config, machine *fsm.FSM, handler Handler) (_
 		return nil, err
 	}
 	c.closers = append(c.closers, c.folder.close)
+	if err := c.folder.admitted(); err != nil {
+		return nil, err
+	}
 	c.id = serverID(cfg.NodeID, c.folder.store)
 	leases := lease.Config{Duration: cfg.Lease, Drift: cfg.Drift, Logger: cfg.Logger}
 	c.holder = lease.NewHolder(leases, cfg.NodeID)

@@ -45,6 +45,10 @@ type Config struct {
 	MaxUnacked    int   // bytes per link, 0: 8 MiB
 	SnapshotBytes int64 // a snapshot is taken when the log has grown by so much. 0: 64 MiB
 
+	// CheckInterval of the log's time is between two comparisons of the nodes' states; all nodes must agree
+	// on it. 0: never.
+	CheckInterval time.Duration
+
 	Version  string
 	Features uint32 // the highest feature level that this binary knows
 	Logger   *slog.Logger

@@ -60,11 +60,13 @@ func (c *Cluster) appliedTo(index uint64) {
 		c.leader.Changed(index)
 		c.holder.Report()
 	}
+	c.check(index)
 }
 
 // restored hears that the state came from a snapshot: entries were skipped, so this node's sessions
 // missed what they carried, and links may lead to the dead.
 func (c *Cluster) restored() {
+	c.checks.slot = 0
 	c.holder.Applied(c.fsm.Applied())
 	c.holder.Report()
 	c.life.restored(c)
@@ -85,6 +87,10 @@ func (c *Cluster) leaderChanged(leads bool, term uint64) {
 	if !c.early.over {
 		c.early.changed, c.early.leads, c.early.term = true, leads, term
 		return
+	}
+	if leads && c.Quarantined() != "" { // it must not judge others by its state
+		leaderLog{c}.HandOver()
+		leads = false
 	}
 	c.leader.Change(leads, term)
 }

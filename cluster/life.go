@@ -106,7 +106,7 @@ func (l *life) current() fsm.NodeRef {
 
 // live leads one incarnation after the other, until ctx ends or the node leaves.
 func (c *Cluster) live(ctx context.Context) {
-	for ctx.Err() == nil && !c.isLeaving() {
+	for ctx.Err() == nil && !c.isLeaving() && c.Quarantined() == "" {
 		nonce, began, ended := c.life.begin()
 		if !c.announce(ctx, nonce, began) {
 			continue
@@ -267,6 +267,9 @@ func (c *Cluster) setWaiting(why string) {
 	defer c.mu.Unlock()
 	if c.removed {
 		why = ErrRemoved.Error()
+	}
+	if q := c.Quarantined(); q != "" {
+		why = q
 	}
 	c.waiting = why
 }

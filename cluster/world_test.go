@@ -35,6 +35,7 @@ type world struct {
 	expect int
 	nodes  map[string]*node
 	gossip []string
+	check  time.Duration // Config.CheckInterval of nodes that start from now on
 }
 
 // node is one node over its lives; Cluster is the current one.
@@ -138,7 +139,7 @@ func (w *world) config(n *node) Config {
 		Lease:              slack * 500 * time.Millisecond, Drift: slack * 100 * time.Millisecond, Grace: slack * 500 * time.Millisecond,
 		// Tests run side by side, and one's ports are soon another's.
 		ClusterName: w.t.Name(), MQTTAdvertise: "127.0.0.1:1883", Version: "1", Features: 1,
-		Logger: slog.New(slog.DiscardHandler),
+		CheckInterval: n.w.check, Logger: slog.New(slog.DiscardHandler),
 	}
 	if n.addr != "" {
 		cfg.PeerBind = n.addr

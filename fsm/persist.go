@@ -75,6 +75,11 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 func (f *FSM) Hash() [32]byte {
 	s := f.Snapshot()
 	defer s.Release()
+	return s.Hash()
+}
+
+// Hash is a digest of the state that the snapshot holds. It takes as long as writing it.
+func (s *Snapshot) Hash() [32]byte {
 	h := sha256.New()
 	_, _ = s.WriteTo(h) // a hash takes everything
 	return [32]byte(h.Sum(nil))

@@ -124,6 +124,55 @@ func (LinkAck_Code) EnumDescriptor() ([]byte, []int) {
 	return file_proto_clusterpb_cluster_proto_rawDescGZIP(), []int{5, 0}
 }
 
+type CheckReply_Verdict int32
+
+const (
+	CheckReply_UNKNOWN CheckReply_Verdict = 0 // not enough nodes have told theirs
+	CheckReply_EQUAL   CheckReply_Verdict = 1 // a majority of the voters has the same
+	CheckReply_DIFFERS CheckReply_Verdict = 2 // a majority of the voters has another one
+)
+
+// Enum value maps for CheckReply_Verdict.
+var (
+	CheckReply_Verdict_name = map[int32]string{
+		0: "UNKNOWN",
+		1: "EQUAL",
+		2: "DIFFERS",
+	}
+	CheckReply_Verdict_value = map[string]int32{
+		"UNKNOWN": 0,
+		"EQUAL":   1,
+		"DIFFERS": 2,
+	}
+)
+
+func (x CheckReply_Verdict) Enum() *CheckReply_Verdict {
+	p := new(CheckReply_Verdict)
+	*p = x
+	return p
+}
+
+func (x CheckReply_Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckReply_Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_proto_clusterpb_cluster_proto_enumTypes[2].Descriptor()
+}
+
+func (CheckReply_Verdict) Type() protoreflect.EnumType {
+	return &file_proto_clusterpb_cluster_proto_enumTypes[2]
+}
+
+func (x CheckReply_Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckReply_Verdict.Descriptor instead.
+func (CheckReply_Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_proto_clusterpb_cluster_proto_rawDescGZIP(), []int{13, 0}
+}
+
 type ProposeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         uint32                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -972,6 +1021,126 @@ func (x *LeaveReply) GetLeaderAddr() string {
 	return ""
 }
 
+type CheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	StoreId       string                 `protobuf:"bytes,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_proto_clusterpb_cluster_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_clusterpb_cluster_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_proto_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CheckRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CheckRequest) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *CheckRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *CheckRequest) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+type CheckReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verdict       CheckReply_Verdict     `protobuf:"varint,1,opt,name=verdict,proto3,enum=skein.cluster.v1.CheckReply_Verdict" json:"verdict,omitempty"`
+	LeaderAddr    string                 `protobuf:"bytes,2,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"` // set when the asked node does not lead
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckReply) Reset() {
+	*x = CheckReply{}
+	mi := &file_proto_clusterpb_cluster_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckReply) ProtoMessage() {}
+
+func (x *CheckReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_clusterpb_cluster_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
+func (*CheckReply) Descriptor() ([]byte, []int) {
+	return file_proto_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CheckReply) GetVerdict() CheckReply_Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return CheckReply_UNKNOWN
+}
+
+func (x *CheckReply) GetLeaderAddr() string {
+	if x != nil {
+		return x.LeaderAddr
+	}
+	return ""
+}
+
 var File_proto_clusterpb_cluster_proto protoreflect.FileDescriptor
 
 const file_proto_clusterpb_cluster_proto_rawDesc = "" +
@@ -1060,14 +1229,29 @@ const file_proto_clusterpb_cluster_proto_rawDesc = "" +
 	"LeaveReply\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\bR\x04done\x12\x1f\n" +
 	"\vleader_addr\x18\x02 \x01(\tR\n" +
-	"leaderAddr2\xc0\x03\n" +
+	"leaderAddr\"g\n" +
+	"\fCheckRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x19\n" +
+	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\"\x9d\x01\n" +
+	"\n" +
+	"CheckReply\x12>\n" +
+	"\averdict\x18\x01 \x01(\x0e2$.skein.cluster.v1.CheckReply.VerdictR\averdict\x12\x1f\n" +
+	"\vleader_addr\x18\x02 \x01(\tR\n" +
+	"leaderAddr\".\n" +
+	"\aVerdict\x12\v\n" +
+	"\aUNKNOWN\x10\x00\x12\t\n" +
+	"\x05EQUAL\x10\x01\x12\v\n" +
+	"\aDIFFERS\x10\x022\x87\x04\n" +
 	"\x04Peer\x12O\n" +
 	"\aPropose\x12 .skein.cluster.v1.ProposeRequest\x1a\x1e.skein.cluster.v1.ProposeReply(\x010\x01\x12I\n" +
 	"\x05Lease\x12\x1e.skein.cluster.v1.LeaseRequest\x1a\x1c.skein.cluster.v1.LeaseReply(\x010\x01\x12A\n" +
 	"\x04Link\x12\x1a.skein.cluster.v1.LinkData\x1a\x19.skein.cluster.v1.LinkAck(\x010\x01\x12N\n" +
 	"\bAnnounce\x12!.skein.cluster.v1.AnnounceRequest\x1a\x1f.skein.cluster.v1.AnnounceReply\x12B\n" +
 	"\x04Join\x12\x1d.skein.cluster.v1.JoinRequest\x1a\x1b.skein.cluster.v1.JoinReply\x12E\n" +
-	"\x05Leave\x12\x1e.skein.cluster.v1.LeaveRequest\x1a\x1c.skein.cluster.v1.LeaveReplyB-Z+github.com/skein-mqtt/skein/proto/clusterpbb\x06proto3"
+	"\x05Leave\x12\x1e.skein.cluster.v1.LeaveRequest\x1a\x1c.skein.cluster.v1.LeaveReply\x12E\n" +
+	"\x05Check\x12\x1e.skein.cluster.v1.CheckRequest\x1a\x1c.skein.cluster.v1.CheckReplyB-Z+github.com/skein-mqtt/skein/proto/clusterpbb\x06proto3"
 
 var (
 	file_proto_clusterpb_cluster_proto_rawDescOnce sync.Once
@@ -1081,44 +1265,50 @@ func file_proto_clusterpb_cluster_proto_rawDescGZIP() []byte {
 	return file_proto_clusterpb_cluster_proto_rawDescData
 }
 
-var file_proto_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_proto_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_proto_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_proto_clusterpb_cluster_proto_goTypes = []any{
 	(ProposeReply_Code)(0),  // 0: skein.cluster.v1.ProposeReply.Code
 	(LinkAck_Code)(0),       // 1: skein.cluster.v1.LinkAck.Code
-	(*ProposeRequest)(nil),  // 2: skein.cluster.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 3: skein.cluster.v1.ProposeReply
-	(*LeaseRequest)(nil),    // 4: skein.cluster.v1.LeaseRequest
-	(*LeaseReply)(nil),      // 5: skein.cluster.v1.LeaseReply
-	(*LinkData)(nil),        // 6: skein.cluster.v1.LinkData
-	(*LinkAck)(nil),         // 7: skein.cluster.v1.LinkAck
-	(*AnnounceRequest)(nil), // 8: skein.cluster.v1.AnnounceRequest
-	(*AnnounceReply)(nil),   // 9: skein.cluster.v1.AnnounceReply
-	(*JoinRequest)(nil),     // 10: skein.cluster.v1.JoinRequest
-	(*JoinReply)(nil),       // 11: skein.cluster.v1.JoinReply
-	(*LeaveRequest)(nil),    // 12: skein.cluster.v1.LeaveRequest
-	(*LeaveReply)(nil),      // 13: skein.cluster.v1.LeaveReply
+	(CheckReply_Verdict)(0), // 2: skein.cluster.v1.CheckReply.Verdict
+	(*ProposeRequest)(nil),  // 3: skein.cluster.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 4: skein.cluster.v1.ProposeReply
+	(*LeaseRequest)(nil),    // 5: skein.cluster.v1.LeaseRequest
+	(*LeaseReply)(nil),      // 6: skein.cluster.v1.LeaseReply
+	(*LinkData)(nil),        // 7: skein.cluster.v1.LinkData
+	(*LinkAck)(nil),         // 8: skein.cluster.v1.LinkAck
+	(*AnnounceRequest)(nil), // 9: skein.cluster.v1.AnnounceRequest
+	(*AnnounceReply)(nil),   // 10: skein.cluster.v1.AnnounceReply
+	(*JoinRequest)(nil),     // 11: skein.cluster.v1.JoinRequest
+	(*JoinReply)(nil),       // 12: skein.cluster.v1.JoinReply
+	(*LeaveRequest)(nil),    // 13: skein.cluster.v1.LeaveRequest
+	(*LeaveReply)(nil),      // 14: skein.cluster.v1.LeaveReply
+	(*CheckRequest)(nil),    // 15: skein.cluster.v1.CheckRequest
+	(*CheckReply)(nil),      // 16: skein.cluster.v1.CheckReply
 }
 var file_proto_clusterpb_cluster_proto_depIdxs = []int32{
 	0,  // 0: skein.cluster.v1.ProposeReply.code:type_name -> skein.cluster.v1.ProposeReply.Code
 	1,  // 1: skein.cluster.v1.LinkAck.code:type_name -> skein.cluster.v1.LinkAck.Code
-	2,  // 2: skein.cluster.v1.Peer.Propose:input_type -> skein.cluster.v1.ProposeRequest
-	4,  // 3: skein.cluster.v1.Peer.Lease:input_type -> skein.cluster.v1.LeaseRequest
-	6,  // 4: skein.cluster.v1.Peer.Link:input_type -> skein.cluster.v1.LinkData
-	8,  // 5: skein.cluster.v1.Peer.Announce:input_type -> skein.cluster.v1.AnnounceRequest
-	10, // 6: skein.cluster.v1.Peer.Join:input_type -> skein.cluster.v1.JoinRequest
-	12, // 7: skein.cluster.v1.Peer.Leave:input_type -> skein.cluster.v1.LeaveRequest
-	3,  // 8: skein.cluster.v1.Peer.Propose:output_type -> skein.cluster.v1.ProposeReply
-	5,  // 9: skein.cluster.v1.Peer.Lease:output_type -> skein.cluster.v1.LeaseReply
-	7,  // 10: skein.cluster.v1.Peer.Link:output_type -> skein.cluster.v1.LinkAck
-	9,  // 11: skein.cluster.v1.Peer.Announce:output_type -> skein.cluster.v1.AnnounceReply
-	11, // 12: skein.cluster.v1.Peer.Join:output_type -> skein.cluster.v1.JoinReply
-	13, // 13: skein.cluster.v1.Peer.Leave:output_type -> skein.cluster.v1.LeaveReply
-	8,  // [8:14] is the sub-list for method output_type
-	2,  // [2:8] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	2,  // 2: skein.cluster.v1.CheckReply.verdict:type_name -> skein.cluster.v1.CheckReply.Verdict
+	3,  // 3: skein.cluster.v1.Peer.Propose:input_type -> skein.cluster.v1.ProposeRequest
+	5,  // 4: skein.cluster.v1.Peer.Lease:input_type -> skein.cluster.v1.LeaseRequest
+	7,  // 5: skein.cluster.v1.Peer.Link:input_type -> skein.cluster.v1.LinkData
+	9,  // 6: skein.cluster.v1.Peer.Announce:input_type -> skein.cluster.v1.AnnounceRequest
+	11, // 7: skein.cluster.v1.Peer.Join:input_type -> skein.cluster.v1.JoinRequest
+	13, // 8: skein.cluster.v1.Peer.Leave:input_type -> skein.cluster.v1.LeaveRequest
+	15, // 9: skein.cluster.v1.Peer.Check:input_type -> skein.cluster.v1.CheckRequest
+	4,  // 10: skein.cluster.v1.Peer.Propose:output_type -> skein.cluster.v1.ProposeReply
+	6,  // 11: skein.cluster.v1.Peer.Lease:output_type -> skein.cluster.v1.LeaseReply
+	8,  // 12: skein.cluster.v1.Peer.Link:output_type -> skein.cluster.v1.LinkAck
+	10, // 13: skein.cluster.v1.Peer.Announce:output_type -> skein.cluster.v1.AnnounceReply
+	12, // 14: skein.cluster.v1.Peer.Join:output_type -> skein.cluster.v1.JoinReply
+	14, // 15: skein.cluster.v1.Peer.Leave:output_type -> skein.cluster.v1.LeaveReply
+	16, // 16: skein.cluster.v1.Peer.Check:output_type -> skein.cluster.v1.CheckReply
+	10, // [10:17] is the sub-list for method output_type
+	3,  // [3:10] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_proto_clusterpb_cluster_proto_init() }
@@ -1131,8 +1321,8 @@ func file_proto_clusterpb_cluster_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_clusterpb_cluster_proto_rawDesc), len(file_proto_clusterpb_cluster_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   12,
+			NumEnums:      3,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

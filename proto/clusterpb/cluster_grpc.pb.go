@@ -27,6 +27,7 @@ const (
 	Peer_Announce_FullMethodName = "/skein.cluster.v1.Peer/Announce"
 	Peer_Join_FullMethodName     = "/skein.cluster.v1.Peer/Join"
 	Peer_Leave_FullMethodName    = "/skein.cluster.v1.Peer/Leave"
+	Peer_Check_FullMethodName    = "/skein.cluster.v1.Peer/Check"
 )
 
 // PeerClient is the client API for Peer service.
@@ -47,6 +48,8 @@ type PeerClient interface {
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error)
 	// Leave asks the leader to commit the caller's own NodeDown (the end of a drain).
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveReply, error)
+	// Check tells the leader the digest of the caller's state at an index, and asks whether the others have the same.
+	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckReply, error)
 }
 
 type peerClient struct {
@@ -126,6 +129,16 @@ func (c *peerClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *peerClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckReply)
+	err := c.cc.Invoke(ctx, Peer_Check_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -144,6 +157,8 @@ type PeerServer interface {
 	Join(context.Context, *JoinRequest) (*JoinReply, error)
 	// Leave asks the leader to commit the caller's own NodeDown (the end of a drain).
 	Leave(context.Context, *LeaveRequest) (*LeaveReply, error)
+	// Check tells the leader the digest of the caller's state at an index, and asks whether the others have the same.
+	Check(context.Context, *CheckRequest) (*CheckReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -171,6 +186,9 @@ func (UnimplementedPeerServer) Join(context.Context, *JoinRequest) (*JoinReply, 
 }
 func (UnimplementedPeerServer) Leave(context.Context, *LeaveRequest) (*LeaveReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
+}
+func (UnimplementedPeerServer) Check(context.Context, *CheckRequest) (*CheckReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -268,6 +286,24 @@ func _Peer_Leave_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Check_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Check(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Check_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Check(ctx, req.(*CheckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -286,6 +322,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Leave",
 			Handler:    _Peer_Leave_Handler,
+		},
+		{
+			MethodName: "Check",
+			Handler:    _Peer_Check_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -76,6 +76,7 @@ type Cluster struct {
 	Drift           time.Duration `key:"drift" doc:"How far two nodes' clocks may drift apart within a lease. A node is declared dead after lease + drift."`
 	Grace           time.Duration `key:"grace" doc:"A node without a lease keeps its clients for so long, acknowledging nothing; then it closes them."`
 	SnapshotBytes   Size          `key:"snapshot_bytes" doc:"A snapshot is taken when the log has grown by this much."`
+	CheckInterval   time.Duration `key:"check_interval" doc:"The nodes compare digests of their states so often; one that differs from a majority is quarantined. 0 means never. Equal on all nodes."`
 	LinkBuffer      Size          `key:"link_buffer" doc:"Unacknowledged bytes on the way to one other node before publishers are paused."`
 }
 
@@ -154,6 +155,7 @@ func Default() *Config {
 			Drift:           100 * time.Millisecond,
 			Grace:           3 * time.Second,
 			SnapshotBytes:   64 << 20,
+			CheckInterval:   10 * time.Minute,
 			LinkBuffer:      16 << 20,
 		},
 		MQTT: MQTT{

@@ -43,7 +43,7 @@ func TestDrain(t *testing.T) {
 		return nil
 	}, &order)
 	h := &health{
-		drain: d, inService: func() bool { return true }, grace: 3 * time.Second,
+		drain: d, inService: func() bool { return true }, grace: 3 * time.Second, quarantined: func() string { return "" },
 		lease: func() (bool, time.Duration) { return true, 0 }, low: func() (bool, uint64, uint64) { return true, 1 << 20, 2 << 20 },
 	}
 	if s, reason := h.Ready(); s != httpd.NotReady || !strings.Contains(reason, "1 MiB free, less than 2 MiB") {
@@ -88,7 +88,7 @@ func TestDrainNotice(t *testing.T) {
 			return nil
 		}, &order)
 		d.notice = 2 * time.Second
-		h := &health{drain: d, inService: func() bool { return true }, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
+		h := &health{drain: d, quarantined: func() string { return "" }, inService: func() bool { return true }, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
 		d.start(t.Context(), 0, 0)
 		time.Sleep(d.notice - time.Millisecond) // of the bubble's clock
 		synctest.Wait()
@@ -120,7 +120,7 @@ func TestDrainCutShort(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	h := &health{drain: &drain{}, grace: 3 * time.Second, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
+	h := &health{drain: &drain{}, quarantined: func() string { return "" }, grace: 3 * time.Second, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
 	for _, test := range []struct {
 		serving, leased bool
 		lost            time.Duration

@@ -12,10 +12,12 @@ type health struct {
 	// inService tells whether this node has ever served since it last came up; without it there is
 	// no grace.
 	inService func() bool
-	lease     func() (leased bool, lost time.Duration)
-	low       func() (low bool, free, mark uint64)
-	drain     *drain
-	grace     time.Duration
+	// quarantined says why this node must not serve; empty: it may.
+	quarantined func() string
+	lease       func() (leased bool, lost time.Duration)
+	low         func() (low bool, free, mark uint64)
+	drain       *drain
+	grace       time.Duration
 }
 
 // Ready implements httpd.Health.
@@ -25,6 +27,9 @@ func (h *health) Ready() (httpd.State, string) {
 	}
 	if low, free, mark := h.low(); low {
 		return httpd.NotReady, fmt.Sprintf("the data folder's disk is nearly full: %d MiB free, less than %d MiB", free>>20, mark>>20)
+	}
+	if why := h.quarantined(); why != "" {
+		return httpd.NotReady, why
 	}
 	if !h.inService() {
 		return httpd.NotReady, "it waits to be taken into service: a majority of the voters must run, and it must have caught up with the log"

@@ -202,7 +202,7 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 		leave: n.cluster.Leave,
 	}
 	n.health = &health{
-		inService: n.hasServed, lease: n.cluster.LeaseState, low: n.disk.Low, drain: n.drain, grace: cfg.Cluster.Grace,
+		inService: n.hasServed, quarantined: n.cluster.Quarantined, lease: n.cluster.LeaseState, low: n.disk.Low, drain: n.drain, grace: cfg.Cluster.Grace,
 	}
 	if err := n.openServices(); err != nil {
 		return nil, err
@@ -260,7 +260,8 @@ func (n *node) join(ctx context.Context) error {
 		HeartbeatTimeout: cfg.Cluster.RaftHeartbeat, ElectionTimeout: cfg.Cluster.RaftElection, LeaderLeaseTimeout: cfg.Cluster.RaftLease,
 		Lease: cfg.Cluster.Lease, Drift: cfg.Cluster.Drift, Grace: cfg.Cluster.Grace,
 		MaxUnacked: int(cfg.Cluster.LinkBuffer), SnapshotBytes: int64(cfg.Cluster.SnapshotBytes),
-		Version: version.Number, Features: features, Logger: n.logger,
+		CheckInterval: cfg.Cluster.CheckInterval,
+		Version:       version.Number, Features: features, Logger: n.logger,
 		Dropped: n.broker.DroppedOnLink, Relieved: n.broker.Relieved, Repick: n.broker.Repick,
 	}
 	var err error
