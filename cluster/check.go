@@ -233,8 +233,18 @@ func (c *Cluster) Quarantined() string {
 	return c.checks.reason
 }
 
-// admitted fails for a data folder whose node was quarantined.
+// admitted fails for a data folder whose node may not start.
 func (f *folder) admitted() error {
+	if store, err := f.read(recoveringFile); err != nil {
+		return err
+	} else if store != "" {
+		return ErrRecovering
+	}
+	return f.sound()
+}
+
+// sound fails for a data folder whose node was quarantined.
+func (f *folder) sound() error {
 	why, err := f.read(quarantineFile)
 	if err != nil {
 		return err

@@ -108,11 +108,14 @@ func (r *Replica) Servers() ([]Server, error) {
 	if err := future.Error(); err != nil {
 		return nil, explain(err)
 	}
-	var out []Server
-	for _, s := range future.Configuration().Servers {
+	return serversOf(future.Configuration()), nil
+}
+
+func serversOf(c raft.Configuration) (out []Server) {
+	for _, s := range c.Servers {
 		out = append(out, Server{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter})
 	}
-	return out, nil
+	return out
 }
 
 // Bootstrap founds a cluster. All its founders must do so, with the same servers, and none that has a
