@@ -67,7 +67,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.Wall == nil {
-		c.Wall = func() int64 { return time.Now().UnixMilli() }
+		c.Wall = wall
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

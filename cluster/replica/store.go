@@ -45,6 +45,11 @@ type store struct {
 
 func openStore(dir string, fail func(error)) (*store, error) {
 	s := &store{path: filepath.Join(dir, "log.db"), fail: fail, halted: make(chan struct{})}
+	if err := verifyPages(s.path); errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("replica: open the log: %w", err)
+	} else if err != nil {
+		return nil, damaged(s.path, err)
+	}
 	err := guard(func() (err error) {
 		s.bolt, err = raftboltdb.New(raftboltdb.Options{
 			Path: s.path,

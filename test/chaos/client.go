@@ -196,7 +196,7 @@ func (c *client) connectPacket(number uint32) harness.Packet {
 	p := harness.Packet{Type: harness.CONNECT, ClientID: c.plan.id, Clean: !c.plan.persistent, KeepAlive: 30}
 	if c.plan.version == harness.V5 {
 		if c.plan.persistent {
-			p.Props = append(p.Props, harness.Property{ID: harness.SessionExpiry, Num: 3600})
+			p.Props = append(p.Props, harness.Property{ID: harness.SessionExpiry, Num: 24 * 3600}) // no wrong clock makes up for that
 		}
 		if c.plan.window > 0 {
 			p.Props = append(p.Props, harness.Property{ID: harness.ReceiveMaximum, Num: uint32(c.plan.window)})

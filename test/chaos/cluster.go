@@ -38,7 +38,7 @@ func newCluster(o *Options, m *Model) *cluster {
 func (c *cluster) place() (*node, error) {
 	c.placed++
 	id := fmt.Sprintf("node%d", c.placed)
-	n := &node{id: id, model: c.model, data: filepath.Join(c.options.Dir, id), log: filepath.Join(c.options.Dir, id+".log")}
+	n := &node{id: id, model: c.model, data: filepath.Join(c.options.Dir, id), log: filepath.Join(c.options.Dir, id+".log"), clock: filepath.Join(c.options.Dir, id+".clock")}
 	if c.options.diskFaults() {
 		var err error
 		if n.disk, err = disk.Mount(n.data); err != nil {
@@ -158,6 +158,9 @@ func (c *cluster) down() {
 func (c *cluster) heal(ctx context.Context, patience time.Duration) error {
 	c.net.Heal()
 	for _, n := range c.nodes {
+		if err := n.rightClock(); err != nil {
+			return err
+		}
 		switch {
 		case !n.running():
 			if n.damaged && n.endedItself() {

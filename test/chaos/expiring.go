@@ -48,7 +48,7 @@ func (o *oneshots) messages(ctx context.Context) {
 }
 
 func away(id string) harness.Packet {
-	return harness.Packet{ClientID: id, KeepAlive: 30, Props: []harness.Property{{ID: harness.SessionExpiry, Num: 3600}}}
+	return harness.Packet{ClientID: id, KeepAlive: 30, Props: []harness.Property{{ID: harness.SessionExpiry, Num: 24 * 3600}}}
 }
 
 // leaveSession makes a session with a subscription that nobody is connected for.

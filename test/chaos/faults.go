@@ -28,7 +28,7 @@ var faults = func() []fault {
 	if disk.Available() == nil {
 		list = slices.Concat(list, onDisks)
 	}
-	return list
+	return slices.Concat(list, onClocks)
 }()
 
 var onProcesses = []fault{

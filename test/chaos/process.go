@@ -26,7 +26,7 @@ import (
 // the faults uses it, but for the fields under the lock.
 type node struct {
 	id, mqtt, http, admin, peer, gossip string
-	data, log                           string
+	data, log, clock                    string     // clock: a file that says how wrong it is
 	relays                              []*relay   // peer, gossip
 	disk                                *disk.Disk // nil: the machine's
 	model                               *Model
@@ -79,6 +79,7 @@ func (n *node) start(binary string, args []string) error {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
+	cmd.Env = append(cmd.Env, "CLOCK_OFFSET_FILE="+n.clock)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {

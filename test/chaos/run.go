@@ -49,6 +49,10 @@ func Run(ctx context.Context, o *Options) (*Model, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	clocks, err := o.clockFaults()
+	if err != nil {
+		return nil, err
+	}
 	var out sync.Mutex
 	say := func(s string) {
 		out.Lock()
@@ -60,7 +64,7 @@ func Run(ctx context.Context, o *Options) (*Model, error) {
 			say(s)
 		}
 	})
-	r := &run{options: o, model: m, world: &world{model: m}, cluster: newCluster(o, m), schedule: newSchedule(o)}
+	r := &run{options: o, model: m, world: &world{model: m}, cluster: newCluster(o, m), schedule: newSchedule(o, clocks)}
 	defer r.cluster.down()
 	if err := r.cluster.up(ctx); err != nil {
 		return m, err

@@ -13,7 +13,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 func TestScheduleIsTheSeeds(t *testing.T) {
 	order := func(seed uint64) string {
-		s := newSchedule(&Options{Seed: seed})
+		s := newSchedule(&Options{Seed: seed}, true)
 		var list []string
 		for range 2 * len(faults) {
 			f, rng := s.next()
@@ -27,7 +27,7 @@ func TestScheduleIsTheSeeds(t *testing.T) {
 	if order(1) == order(2) {
 		t.Error("two seeds give the same schedule")
 	}
-	s := newSchedule(&Options{Seed: 1})
+	s := newSchedule(&Options{Seed: 1}, true)
 	seen := make(map[string]bool)
 	for range faults {
 		f, _ := s.next()

@@ -13,10 +13,12 @@ type schedule struct {
 	bag  []fault
 }
 
-func newSchedule(o *Options) *schedule {
+// newSchedule draws from all faults, or from those that the options name; clocks: from those of clocks, too.
+func newSchedule(o *Options, clocks bool) *schedule {
 	s := &schedule{rng: rand.New(rand.NewPCG(o.Seed, seedFaults))}
 	for _, f := range faults {
-		if len(o.Faults) == 0 || slices.Contains(o.Faults, f.name) {
+		ofClocks := slices.ContainsFunc(onClocks, func(c fault) bool { return c.name == f.name })
+		if (len(o.Faults) == 0 || slices.Contains(o.Faults, f.name)) && (clocks || !ofClocks) {
 			s.from = append(s.from, f)
 		}
 	}

@@ -115,7 +115,7 @@ func prepare(ctx context.Context, o *chaos.Options, build bool) error {
 	if !build {
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", o.Binary, "./cmd/skein")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "chaos", "-o", o.Binary, "./cmd/skein")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build skein: %w\n%s", err, out)

@@ -63,7 +63,7 @@ func run(chosen []string) error {
 			return err
 		}
 		binary := filepath.Join(dir, "skein")
-		if err := build(binary, "./cmd/skein", "-overlay", overlay); err != nil {
+		if err := build(binary, "./cmd/skein", "-tags", "chaos", "-overlay", overlay); err != nil {
 			return err
 		}
 		began := time.Now()
