@@ -48,6 +48,9 @@ type client struct {
 	*sim.Conn
 	w  *world
 	id uint16 // the last packet id
+
+	name      string // and the rest: for sequences
+	got, said []string
 }
 
 // persistent and clean are what a CONNECT asks for.

@@ -23,6 +23,11 @@ func TestRealClients(t *testing.T) {
 	parts(t, c, []part{
 		{"mosquitto", testMosquitto},
 		{"mosquitto retained and will", testMosquittoRetained},
+		{"mosquitto request", testMosquittoRequest},
+		{"scenario of paho python", testScenarioPython},
+		{"scenario of mqtt.js", testScenarioMQTTjs},
+		{"scenario of paho go 3.1.1", testScenarioPahoGo3},
+		{"scenario of paho go 5.0", testScenarioPahoGo5},
 		{"paho go 3.1.1", testPahoGo3},
 		{"paho go 5.0", testPahoGo5},
 		{"paho python", testPahoPython},
