@@ -24,6 +24,7 @@ func TestOneNodeInOperation(t *testing.T) {
 	c := h.Start(t, 1, flags...)
 	parts(t, c, []part{
 		{"strangers", testStrangers},
+		{"malformed", testMalformed},
 		{"locked", testLocked},
 		{"SIGTERM", testSigterm},
 		{"disk low", testDiskLow},
