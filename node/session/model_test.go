@@ -401,11 +401,18 @@ func (w *world) finish() {
 // TestPersistentSession: exactly once, in order, within the window and counted, whatever is cut off
 // wherever.
 func TestPersistentSession(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t)
-		for range rapid.IntRange(1, 150).Draw(t, "steps") {
-			w.step()
-		}
-		w.finish()
-	})
+	rapid.Check(t, persistentSession)
+}
+
+func persistentSession(t *rapid.T) {
+	w := newWorld(t)
+	for range rapid.IntRange(1, 150).Draw(t, "steps") {
+		w.step()
+	}
+	w.finish()
+}
+
+// FuzzSession is TestPersistentSession, led by what the code of sessions and queues does.
+func FuzzSession(f *testing.F) {
+	f.Fuzz(rapid.MakeFuzz(persistentSession))
 }
