@@ -1,26 +1,32 @@
 // Command cmd applies each mutation by itself and runs the test that must fail for it. Arguments, if
-// any, select mutations by a part of their rule.
+// any, select mutations by a part of their rule. With -for it begins at another one each day, and begins
+// no more when that time is over.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/skein-mqtt/skein/test/mutate"
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	limit := flag.Duration("for", 0, "begin no more mutations after this time; 0: all")
+	from := flag.Int("from", int(time.Now().Unix()/86400)*17, "with -for: the position of the first; another one each day unless told")
+	flag.Parse()
+	if err := run(flag.Args(), *limit, *from); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
 }
 
-func run(chosen []string) error {
+func run(chosen []string, limit time.Duration, from int) error {
 	root, err := filepath.Abs(".")
 	if err != nil {
 		return err
@@ -34,11 +40,20 @@ func run(chosen []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	began := time.Now()
+	if limit > 0 {
+		from %= len(all)
+		all = append(all[from:], all[:from]...)
+		fmt.Printf("from number %d of %d on, for %s\n", from+1, len(all), limit)
+	}
 	green := make(map[string]bool)
 	var survived, count int
 	for _, m := range all {
 		if !selected(m.Rule, chosen) {
 			continue
+		}
+		if limit > 0 && time.Since(began) > limit {
+			break
 		}
 		count++
 		if test := m.Package + " " + m.Run; !green[test] {
