@@ -31,7 +31,8 @@ func small(mode bench.Mode, addr string) bench.Config {
 }
 
 func TestNode(t *testing.T) {
-	addr := harness.Start(t, 1).Nodes[0].MQTT
+	node := harness.Start(t, 1).Nodes[0]
+	addr := node.MQTT
 	versions := []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5}
 	for i, mode := range []bench.Mode{bench.Pairs, bench.FanIn, bench.FanOut, bench.Shared} {
 		for qos := range byte(3) {
@@ -52,9 +53,40 @@ func TestNode(t *testing.T) {
 			}
 		}
 	}
+	t.Run("wildcard", func(t *testing.T) { wildcard(t, addr) })
+	t.Run("stored", func(t *testing.T) { stored(t, node) })
 	t.Run("rate", func(t *testing.T) { rate(t, addr) })
 	t.Run("crowd", func(t *testing.T) { crowd(t, addr) })
 	t.Run("ends", func(t *testing.T) { ends(t, addr) })
+}
+
+func wildcard(t *testing.T, addr string) {
+	cfg := small(bench.Wildcard, addr)
+	cfg.Filters = 250 // more than one SUBSCRIBE takes
+	res, err := bench.Run(t.Context(), cfg)
+	if err != nil || res.Received != 500 || res.Lost+res.Repeated+res.Reordered > 0 {
+		t.Errorf("%+v %v", res, err)
+	}
+}
+
+// stored is about what a broker keeps: it is all handed out, and nothing of it stays behind.
+func stored(t *testing.T, node *harness.Node) {
+	for _, mode := range []bench.Mode{bench.Retained, bench.Replay} {
+		cfg := small(mode, node.MQTT)
+		cfg.ForMode(func(flag string) bool { return flag == "count" || flag == "pairs" })
+		res, err := bench.Run(t.Context(), cfg)
+		if err != nil || res.Delivered != 500 || res.Latency.Count != 500 || res.Lost+res.Repeated+res.Reordered > 0 || res.PerSecond <= 0 {
+			t.Errorf("%s: %+v %v", mode, res, err)
+		}
+	}
+	harness.Await(t, "nothing stays behind", func() bool {
+		return node.Metric("skein_cluster_retained_messages") == 0 && node.Metric("skein_cluster_sessions") == 0
+	})
+	cfg := small(bench.Retained, node.MQTT)
+	cfg.Count = 0
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "count") {
+		t.Errorf("%v", err)
+	}
 }
 
 func rate(t *testing.T, addr string) {

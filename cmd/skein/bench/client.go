@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,7 @@ func (c *client) dial(addr string, cfg *Config, persistent bool) error {
 	}
 	c.version = cfg.Version
 	c.conn = conn.New(nc, "")
+	c.ending.Store(false)
 	c.ready, c.done = make(chan error, 1), make(chan error, 1)
 	go c.conn.Serve(c, func() {}) // close waits for Closed
 	c.write(func(out []byte) []byte { return connect(cfg, c.id, persistent).Append(out, c.version) })
@@ -93,8 +95,11 @@ func (c *client) wait(what string) error {
 }
 
 // subscribe waits for SUBACK.
-func (c *client) subscribe(filter string, qos byte) error {
-	s := &mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Subscription{{Filter: filter, QoS: qos}}}
+func (c *client) subscribe(qos byte, filters ...string) error {
+	s := &mqtt.Subscribe{PacketID: 1}
+	for _, f := range filters {
+		s.Filters = append(s.Filters, mqtt.Subscription{Filter: f, QoS: qos})
+	}
 	c.write(func(out []byte) []byte { return s.Append(out, c.version) })
 	if err := c.wait("SUBACK"); err != nil {
 		return fmt.Errorf("bench: %s: %w", c.id, err)
@@ -171,7 +176,7 @@ func (c *client) packet(first byte, body, out []byte) ([]byte, error) {
 	case mqtt.SUBACK:
 		var p mqtt.Suback
 		err := p.Decode(c.version, first, body)
-		if err == nil && (len(p.Codes) != 1 || p.Codes[0] >= 0x80) {
+		if err == nil && slices.ContainsFunc(p.Codes, func(code byte) bool { return code >= 0x80 }) {
 			err = errors.New("the broker refuses the subscription")
 		}
 		c.step(err)

@@ -19,15 +19,21 @@ const (
 	FanIn    Mode = "fanin"    // many publishers, one subscriber
 	FanOut   Mode = "fanout"   // one publisher, many subscribers
 	Shared   Mode = "shared"   // many publishers, one shared group of as many members
+	Wildcard Mode = "wildcard" // as pairs, but each message has one of many filters with a wildcard to find
+	Retained Mode = "retained" // messages are retained, and then somebody subscribes to all of them
+	Replay   Mode = "replay"   // messages are queued for sessions, whose clients then come back
 	Connects Mode = "connects" // connections as fast as they are taken
 	Idle     Mode = "idle"     // connections that do nothing
 )
 
 // Modes are all of them, in the order of the help text.
-var Modes = []Mode{Pairs, FanIn, FanOut, Shared, Connects, Idle}
+var Modes = []Mode{Pairs, FanIn, FanOut, Shared, Wildcard, Retained, Replay, Connects, Idle}
 
 // publishes tells whether messages are sent.
 func (m Mode) publishes() bool { return m != Connects && m != Idle }
+
+// stores tells whether the broker keeps the messages before it hands them out.
+func (m Mode) stores() bool { return m == Retained || m == Replay }
 
 // MinPayload is what a message carries at least: when it was due, its publisher, its number.
 const MinPayload = 20
@@ -43,6 +49,7 @@ type Config struct {
 
 	Pairs   int // pairs, shared: publishers, and as many subscribers
 	Fan     int // fanin, fanout: the many
+	Filters int // wildcard: of all subscribers together
 	Clients int // connects, idle
 	At      int // connects, idle: connections that are opened at a time
 
@@ -67,8 +74,26 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Mode: Pairs, PubAddrs: []string{"127.0.0.1:1883"}, SubAddrs: []string{"127.0.0.1:1883"}, Version: mqtt.V311,
-		Pairs: 10, Fan: 100, Clients: 10_000, At: 100, Payload: 100, Window: 100,
+		Pairs: 10, Fan: 100, Filters: 20_000, Clients: 10_000, At: 100, Payload: 100, Window: 100,
 		Warmup: time.Second, Duration: 10 * time.Second, Drain: 5 * time.Second, Progress: 5 * time.Second, Log: io.Discard,
+	}
+}
+
+// ForMode sets what the mode needs and nobody has chosen: chosen tells of the flags qos, count, pairs and
+// persistent.
+func (c *Config) ForMode(chosen func(flag string) bool) {
+	if !c.Mode.stores() {
+		return
+	}
+	for flag, set := range map[string]func(){
+		"qos":        func() { c.QoS = 1 },
+		"count":      func() { c.Count = 20_000 },
+		"pairs":      func() { c.Pairs = 1 },
+		"persistent": func() { c.Persistent = c.Mode == Replay },
+	} {
+		if !chosen(flag) {
+			set()
+		}
 	}
 }
 
@@ -84,6 +109,9 @@ func (c *Config) Validate() error {
 		{c.QoS <= 2, "qos must be 0, 1 or 2"},
 		{c.Pairs > 0, "pairs must be at least 1"},
 		{c.Fan > 0, "fan must be at least 1"},
+		{c.Filters >= c.Pairs || c.Mode != Wildcard, "filters must be at least as many as pairs"},
+		{c.Count > 0 && c.Count < 1e7 && c.QoS > 0 || !c.Mode.stores(), "retained and replay need a qos of 1 or 2, and a count below 10,000,000: the broker has to answer for what it keeps"},
+		{c.Persistent || c.Mode != Replay, "replay needs persistent sessions"},
 		{c.Clients > 0, "clients must be at least 1"},
 		{c.At > 0, "concurrency must be at least 1"},
 		{c.Payload >= MinPayload && c.Payload < mqtt.MaxPacket/2, fmt.Sprintf("payload must be at least %d bytes: a message carries its time and number", MinPayload)},
@@ -126,12 +154,23 @@ func (c *Config) publishers() int {
 
 func (c *Config) subscribers() int {
 	switch c.Mode {
-	case FanIn:
+	case FanIn, Retained:
 		return 1
 	case FanOut:
 		return c.Fan
 	}
 	return c.Pairs
+}
+
+// perPublisher is how many topics each publisher takes in turn; 0: it has one.
+func (c *Config) perPublisher() int {
+	switch c.Mode {
+	case Wildcard:
+		return c.Filters / c.Pairs
+	case Retained:
+		return (c.Count + c.Pairs - 1) / c.Pairs
+	}
+	return 0
 }
 
 // fan is how many deliveries a message makes.

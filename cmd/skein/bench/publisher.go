@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"github.com/skein-mqtt/skein/node/conn"
@@ -23,6 +25,8 @@ type publisher struct {
 
 	template []byte // a whole PUBLISH
 	idAt     int    // of its packet id; 0: none
+	topics   int    // taken in turn; 0: one
+	topicAt  int    // of the number in the topic
 	payload  int    // where the payload begins
 	quota    int    // window of unacknowledged messages
 	pid      uint16
@@ -40,10 +44,19 @@ type publisher struct {
 
 func (p *publisher) prepare(topic string) {
 	cfg := &p.run.cfg
-	h := mqtt.PublishHeader{QoS: cfg.QoS, PacketID: 1}
+	h := mqtt.PublishHeader{QoS: cfg.QoS, PacketID: 1, Retain: cfg.Mode == Retained}
+	if p.topics = cfg.perPublisher(); p.topics > 0 {
+		topic += "/" + strings.Repeat("0", digits)
+		if cfg.Mode == Wildcard {
+			topic += "/x"
+		}
+	}
 	p.template, p.idAt = mqtt.AppendPublish(nil, cfg.Version, h, topic, nil, nil, make([]byte, cfg.Payload))
 	p.payload = len(p.template) - cfg.Payload
 	binary.BigEndian.PutUint32(p.template[p.payload+8:], p.number)
+	if p.topics > 0 {
+		p.topicAt = bytes.Index(p.template, []byte(topic)) + strings.LastIndex(topic, "/"+strings.Repeat("0", digits)) + 1
+	}
 	p.quota = min(cfg.Window, p.window)
 }
 
@@ -94,6 +107,9 @@ func (p *publisher) pump(now int64, ba *conn.Batch) {
 		m := out[start:]
 		if p.idAt > 0 {
 			binary.BigEndian.PutUint16(m[p.idAt:], p.takeID())
+		}
+		if p.topics > 0 {
+			number(m[p.topicAt:p.topicAt+digits], int(sent%uint64(p.topics)))
 		}
 		b := m[p.payload : p.payload+MinPayload]
 		binary.BigEndian.PutUint64(b, uint64(at))

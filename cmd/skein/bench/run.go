@@ -45,6 +45,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := r.open(); err != nil {
 		return nil, err
 	}
+	if cfg.Mode.stores() {
+		return r.stored(ctx)
+	}
 	return r.measure(ctx)
 }
 
@@ -74,7 +77,7 @@ func (r *run) open() error {
 		s := &subscriber{run: r}
 		s.id, s.role, s.broken = fmt.Sprintf("%s-s%d", r.name, i), s, r.fail
 		n := pubs
-		if cfg.Mode == Pairs {
+		if subs > 1 && cfg.Mode != Shared && cfg.Mode != FanOut {
 			s.first, n = uint32(i), 1
 		}
 		s.streams, s.counts = make([]stream, n), make([]uint32, n)
@@ -88,15 +91,10 @@ func (r *run) open() error {
 		}
 		r.publishers = append(r.publishers, p)
 	}
-	err := each(subs, 50, func(i int) error {
-		s := r.subscribers[i]
-		if err := s.dial(cfg.SubAddrs[i%len(cfg.SubAddrs)], cfg, cfg.Persistent); err != nil {
+	if cfg.Mode != Retained {
+		if err := r.subscribeAll(); err != nil {
 			return err
 		}
-		return s.subscribe(r.filter(i), cfg.QoS)
-	})
-	if err != nil {
-		return err
 	}
 	return each(pubs, 50, func(i int) error {
 		p := r.publishers[i]
@@ -110,12 +108,33 @@ func (r *run) open() error {
 	})
 }
 
+func (r *run) subscribeAll() error {
+	cfg := &r.cfg
+	return each(len(r.subscribers), 50, func(i int) error {
+		s := r.subscribers[i]
+		err := s.dial(cfg.SubAddrs[i%len(cfg.SubAddrs)], cfg, cfg.Persistent)
+		switch {
+		case err != nil:
+		case cfg.Mode == Wildcard:
+			err = s.subscribeMany(r.topic(i), cfg.perPublisher())
+		default:
+			err = s.subscribe(cfg.QoS, r.filter(i))
+		}
+		if err == nil && cfg.Mode == Replay {
+			s.close()
+		}
+		return err
+	})
+}
+
 func (r *run) topic(publisher int) string { return fmt.Sprintf("%s/%d", r.name, publisher) }
 
 func (r *run) filter(subscriber int) string {
 	switch r.cfg.Mode {
 	case FanIn:
 		return r.name + "/+"
+	case Retained:
+		return r.name + "/#"
 	case FanOut:
 		return r.topic(0)
 	case Shared:
@@ -430,6 +449,9 @@ func versionName(v mqtt.Version) string {
 // close leaves nothing behind: neither connections nor sessions.
 func (r *run) close() {
 	r.finish()
+	if r.cfg.Mode == Retained {
+		r.forget()
+	}
 	if !r.cfg.Persistent && !r.cfg.PersistentPublishers {
 		return
 	}

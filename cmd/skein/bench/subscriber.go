@@ -19,7 +19,8 @@ type subscriber struct {
 	touched []uint32 // publishers of this read, with their counts
 	counts  []uint32
 
-	at        int64 // when this read was handled
+	at        int64        // when this read was handled
+	asked     atomic.Int64 // when it came for what was kept for it; 0: that is not what it does
 	latencies histogram
 
 	received  atomic.Uint64
@@ -31,6 +32,23 @@ var (
 	errForeign = errors.New("a message that this run did not send: is another one using the topic?")
 	errShort   = fmt.Errorf("a message shorter than %d bytes: is another run using the topic?", MinPayload)
 )
+
+// subscribeMany subscribes to n topics of a publisher, with a wildcard behind each.
+func (s *subscriber) subscribeMany(topic string, n int) error {
+	var filters []string
+	for k := range n {
+		name := make([]byte, digits)
+		number(name, k)
+		filters = append(filters, topic+"/"+string(name)+"/+")
+		if len(filters) == 100 || k == n-1 {
+			if err := s.subscribe(s.run.cfg.QoS, filters...); err != nil {
+				return err
+			}
+			filters = filters[:0]
+		}
+	}
+	return nil
+}
 
 func (s *subscriber) packet(first byte, body, out []byte) ([]byte, error) {
 	switch t := mqtt.TypeOf(first); t {
@@ -75,6 +93,9 @@ func (s *subscriber) publish(first byte, body, out []byte) ([]byte, error) {
 		s.at = now()
 	}
 	if s.run.recording.Load() {
+		if asked := s.asked.Load(); asked > 0 {
+			due = asked
+		}
 		s.latencies.add(s.at - due)
 	}
 	i := from - s.first

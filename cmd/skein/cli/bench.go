@@ -30,6 +30,9 @@ func newBench(env *Env) *cobra.Command {
 			"  fanin     --fan publishers to one subscriber\n" +
 			"  fanout    one publisher to --fan subscribers\n" +
 			"  shared    --pairs publishers to a shared group of as many\n" +
+			"  wildcard  as pairs, but each message has one of --filters filters with wildcards to find\n" +
+			"  retained  --count messages are retained, then somebody subscribes to all of them: how fast they come\n" +
+			"  replay    --count messages are queued for --pairs sessions, whose clients then come back: how fast they come\n" +
 			"  connects  --clients connections as fast as they are taken\n" +
 			"  idle      --clients connections that do nothing\n\n" +
 			"Each message carries a number, so what is lost, repeated or out of order is counted, and when\n" +
@@ -51,6 +54,7 @@ func newBench(env *Env) *cobra.Command {
 	fs.Uint8Var(&qos, "qos", 0, "of publishes and subscriptions")
 	fs.IntVar(&cfg.Pairs, "pairs", cfg.Pairs, "publishers, and as many subscribers, of pairs and shared")
 	fs.IntVar(&cfg.Fan, "fan", cfg.Fan, "publishers of fanin, subscribers of fanout")
+	fs.IntVar(&cfg.Filters, "filters", cfg.Filters, "of all subscribers of wildcard together")
 	fs.IntVar(&cfg.Clients, "clients", cfg.Clients, "connections of connects and idle")
 	fs.IntVar(&cfg.At, "concurrency", cfg.At, "connections of connects and idle that are opened at a time")
 	fs.IntVar(&cfg.Payload, "payload", cfg.Payload, "`bytes` of a message")
@@ -79,6 +83,7 @@ func newBench(env *Env) *cobra.Command {
 			return usageError("--clean and --persistent contradict each other")
 		}
 		cfg.Mode, cfg.QoS, cfg.Log = bench.Mode(args[0]), qos, env.Err
+		cfg.ForMode(fs.Changed)
 		cfg.PubAddrs, cfg.SubAddrs = slices.Clone(addrs), slices.Clone(addrs)
 		if len(pubs) > 0 {
 			cfg.PubAddrs = pubs
