@@ -1,5 +1,7 @@
 package fsm
 
+import "slices"
+
 // The reads that operators and the cluster's own loops use. Callbacks run under the read lock:
 // they must be short and must not call back.
 
@@ -229,4 +231,24 @@ func (f *FSM) Counts() Counts {
 		}
 	}
 	return c
+}
+
+// Away are persistent sessions, at most limit, that a publish to a topic would be queued for because they
+// are not connected, outside of shared groups.
+func (f *FSM) Away(topic string, qos byte, limit int) (ids []string) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	var scratch [16]*filter
+	for _, fl := range f.topics.match(scratch[:0], topic) {
+		for _, s := range fl.subs {
+			c := s.client
+			if len(ids) >= limit {
+				return ids
+			}
+			if !c.online() && (min(qos, s.qos) > 0 || c.sess.limits.QueueQoS0) && !slices.Contains(ids, c.id) {
+				ids = append(ids, c.id)
+			}
+		}
+	}
+	return ids
 }

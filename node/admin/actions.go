@@ -3,7 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -92,6 +92,7 @@ func (s *Server) RemoveNode(ctx context.Context, req *adminpb.RemoveNodeRequest)
 		if err != nil {
 			return nil, toStatus(err)
 		}
+		s.order("", fmt.Sprintf("%s was removed from the cluster", req.Node))
 		s.logger.Warn("node removed", "node", req.Node, "force", req.Force)
 		return &adminpb.RemoveNodeResponse{}, nil
 	})
@@ -148,6 +149,7 @@ func (s *Server) DrainNode(req *adminpb.DrainNodeRequest, stream grpc.ServerStre
 	if err := s.local.StartDrain(int(req.Rate), time.Duration(req.TimeoutSeconds)*time.Second); err != nil {
 		return toStatus(err)
 	}
+	s.order("", "a drain of this node")
 	s.logger.Info("drain ordered", "rate", req.Rate, "timeout_seconds", req.TimeoutSeconds)
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -180,16 +182,5 @@ func (s *Server) drainOther(req *adminpb.DrainNodeRequest, stream grpc.ServerStr
 	if err != nil {
 		return err
 	}
-	for {
-		progress, err := in.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(progress); err != nil {
-			return err
-		}
-	}
+	return relay(in, stream)
 }

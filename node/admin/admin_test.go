@@ -21,6 +21,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/skein-mqtt/skein/node/event"
+	"github.com/skein-mqtt/skein/node/ring"
+	"github.com/skein-mqtt/skein/node/trace"
 	"github.com/skein-mqtt/skein/proto/adminpb"
 )
 
@@ -47,6 +50,9 @@ type node struct {
 	draining int // calls of DrainStatus since StartDrain
 	drains   bool
 	block    chan struct{} // closed: lists answer
+	events   *event.Log
+	tracer   trace.Tracer
+	lines    *ring.Ring[Line]
 }
 
 func (w *world) Sessions(after string, fn func(*adminpb.Session) bool) {
@@ -214,7 +220,11 @@ func cluster(t *testing.T, w *world, nodes ...*node) []adminpb.AdminClient {
 		if i == 0 {
 			role = "leader"
 		}
-		s, err := Open(Config{Self: n.id, Listen: "127.0.0.1:0", Gather: 300 * time.Millisecond, Version: &adminpb.VersionResponse{Node: n.id}}, w, local{n}, n)
+		n.events, n.lines = event.New(1000), ring.New[Line](10)
+		s, err := Open(Config{
+			Self: n.id, Listen: "127.0.0.1:0", Gather: 300 * time.Millisecond, Version: &adminpb.VersionResponse{Node: n.id},
+			Events: n.events, Tracer: &n.tracer, Lines: n.lines,
+		}, w, local{n}, n)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -26,12 +27,17 @@ func (s *Server) passOn(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, forwarded, s.config.Self)
 }
 
+// describedEvents is how many of its last events a client's description ends with.
+const describedEvents = 20
+
 // DescribeClient implements the service.
 func (s *Server) DescribeClient(ctx context.Context, req *adminpb.DescribeClientRequest) (*adminpb.DescribeClientResponse, error) {
 	if req.Id == "" {
 		return nil, status.Error(codes.InvalidArgument, "id: is empty")
 	}
-	res := &adminpb.DescribeClientResponse{Dropped: s.local.Losses(req.Id)}
+	res := &adminpb.DescribeClientResponse{
+		Dropped: s.local.Losses(req.Id), Events: s.ownEvents(describedEvents, &adminpb.EventFilter{Client: req.Id}),
+	}
 	s.local.Clients(func(c *adminpb.Client) bool {
 		if c.Id == req.Id {
 			c.Node = s.config.Self
@@ -68,6 +74,7 @@ func (s *Server) DescribeClient(ctx context.Context, req *adminpb.DescribeClient
 			res.Client = c
 		}
 		res.Subscriptions = append(res.Subscriptions, a.part.Subscriptions...)
+		res.Events = append(res.Events, a.part.Events...)
 		for r, n := range a.part.Dropped {
 			if res.Dropped == nil {
 				res.Dropped = make(map[string]uint64)
@@ -75,7 +82,8 @@ func (s *Server) DescribeClient(ctx context.Context, req *adminpb.DescribeClient
 			res.Dropped[r] += n
 		}
 	}
-	if res.Client == nil && res.Session == nil && len(missing) == 0 && len(res.Dropped) == 0 {
+	res.Events = inTime(res.Events, describedEvents)
+	if res.Client == nil && res.Session == nil && len(missing) == 0 && len(res.Dropped) == 0 && len(res.Events) == 0 {
 		return nil, status.Errorf(codes.NotFound, "no client %q: it is not connected and has no stored session", req.Id)
 	}
 	return res, nil
@@ -84,6 +92,7 @@ func (s *Server) DescribeClient(ctx context.Context, req *adminpb.DescribeClient
 // DisconnectClient implements the service.
 func (s *Server) DisconnectClient(ctx context.Context, req *adminpb.DisconnectClientRequest) (*adminpb.DisconnectClientResponse, error) {
 	if s.local.Disconnect(req.Id) {
+		s.order(req.Id, "its connection was closed by an operator")
 		s.logger.Warn("client disconnected by an operator", "client", req.Id)
 		return &adminpb.DisconnectClientResponse{Node: s.config.Self}, nil
 	}
@@ -118,6 +127,7 @@ func (s *Server) DeleteSession(ctx context.Context, req *adminpb.DeleteSessionRe
 	if err != nil {
 		return nil, toStatus(err)
 	}
+	s.order(req.Id, "its session was deleted by an operator")
 	s.logger.Warn("session deleted by an operator", "client", req.Id)
 	return &adminpb.DeleteSessionResponse{}, nil
 }
@@ -139,6 +149,7 @@ func (s *Server) DeleteRetained(ctx context.Context, req *adminpb.DeleteRetained
 		}
 		res.Deleted++
 	}
+	s.order("", fmt.Sprintf("%d retained messages that match %s were deleted by an operator", res.Deleted, req.Filter))
 	s.logger.Warn("retained messages deleted by an operator", "filter", req.Filter, "messages", res.Deleted)
 	return res, nil
 }

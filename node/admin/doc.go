@@ -12,6 +12,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/skein-mqtt/skein/node/event"
+	"github.com/skein-mqtt/skein/node/ring"
+	"github.com/skein-mqtt/skein/node/trace"
 	"github.com/skein-mqtt/skein/proto/adminpb"
 )
 
@@ -74,5 +77,8 @@ type Config struct {
 	Listen  string
 	Version *adminpb.VersionResponse
 	Gather  time.Duration // how long to wait for the other nodes; 0: 900 ms
+	Events  *event.Log
+	Tracer  *trace.Tracer
+	Lines   *ring.Ring[Line] // of the node's log; nil: they are not remembered
 	Logger  *slog.Logger
 }

@@ -13,6 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/skein-mqtt/skein/node/trace"
 	"github.com/skein-mqtt/skein/proto/adminpb"
 )
 
@@ -31,8 +32,10 @@ type Server struct {
 	health   *health.Server
 	peers    peers
 	serving  sync.WaitGroup
-	stopping chan struct{}
+	stopping <-chan struct{}
+	stopped  context.Context // ends with Close
 	stop     sync.Once
+	halt     context.CancelFunc
 }
 
 // Open binds the address and starts to answer. Close ends it.
@@ -47,9 +50,13 @@ func Open(config Config, state State, local Local, cluster Cluster) (*Server, er
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
+	if config.Tracer == nil {
+		config.Tracer = &trace.Tracer{}
+	}
+	stopped, halt := context.WithCancel(context.Background())
 	s := &Server{
 		config: config, state: state, local: local, cluster: cluster, logger: config.Logger,
-		listener: l, health: health.NewServer(), stopping: make(chan struct{}),
+		listener: l, health: health.NewServer(), stopping: stopped.Done(), stopped: stopped, halt: halt,
 		grpc: grpc.NewServer(grpc.MaxRecvMsgSize(4 << 20)),
 	}
 	adminpb.RegisterAdminServer(s.grpc, s)
@@ -80,7 +87,7 @@ func (s *Server) SetServing(ready bool) {
 // node, so it gets a moment to say its last word.
 func (s *Server) Close() error {
 	s.stop.Do(func() {
-		close(s.stopping)
+		s.halt()
 		s.health.Shutdown()
 		over := time.AfterFunc(time.Second, s.grpc.Stop)
 		s.grpc.GracefulStop()

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
@@ -52,7 +53,14 @@ func (b *Broker) Apply(effects []fsm.Effect) {
 		case fsm.EffectPassed:
 			b.holds.pass(e.Node, e.Sequence)
 			b.flusher.take(b.applying)
+		case fsm.EffectNodeUp:
+			if serving {
+				b.tell(event.Event{Message: e.Node.Node + " is in service"})
+			}
 		case fsm.EffectNodeDown:
+			if serving && e.Node.Node != b.cfg.Node {
+				b.tell(event.Event{Warning: true, Message: e.Node.Node + " is out of service"})
+			}
 			b.holds.end(e.Node)
 		}
 	}
@@ -81,6 +89,7 @@ func (c *client) fromLog(e *fsm.Effect) {
 			c.drop(fsm.ReasonOffline, 1)
 		}
 	case e.Kind == fsm.EffectEnqueued:
+		c.traceQueued(e)
 		c.sess.Enqueue(e.Entry)
 		c.push(ba)
 	case c.phase != phaseOnline:

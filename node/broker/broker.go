@@ -11,6 +11,7 @@ import (
 
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/event"
 )
 
 // Broker is the broker of one node. Attach joins it with the cluster, Run keeps its clocks; its
@@ -65,6 +66,7 @@ func New(cfg Config, state State) (*Broker, error) {
 		cfg: cfg, state: state, logger: cfg.Logger, joined: make(chan struct{}), started: time.Now(),
 		applying: conn.NewBatch(), clients: make(map[string]*client),
 	}
+	b.stats.events = cfg.Events
 	b.routes.init(b)
 	b.local.init()
 	b.interests.init(b)
@@ -166,6 +168,7 @@ const gone = -1
 // Serving begins an incarnation: clients may come. It is one of the cluster's handler calls.
 func (b *Broker) Serving(fsm.NodeRef) {
 	<-b.joined
+	b.tell(event.Event{Message: "it is in service"})
 	b.holds.begin()
 	b.beyond.Store(false)
 	b.serving.Store(true)
@@ -181,6 +184,7 @@ func (b *Broker) Serving(fsm.NodeRef) {
 
 // Ended ends an incarnation. When it returns, no client of it is told anything any more.
 func (b *Broker) Ended(fsm.NodeRef) {
+	b.tell(event.Event{Warning: true, Message: "it is out of service: its incarnation has ended"})
 	b.serving.Store(false)
 	for _, c := range b.all() {
 		c.sever()
@@ -195,8 +199,10 @@ func (b *Broker) Ended(fsm.NodeRef) {
 // elsewhere.
 func (b *Broker) LeaseLost(beyondGrace bool) {
 	if !beyondGrace {
+		b.tell(event.Event{Warning: true, Message: "it has lost its lease: it acknowledges nothing"})
 		return
 	}
+	b.tell(event.Event{Warning: true, Message: "it has had no lease for longer than the grace period: its clients are sent away"})
 	b.beyond.Store(true)
 	for _, c := range b.all() {
 		c.sendAway()
@@ -205,6 +211,7 @@ func (b *Broker) LeaseLost(beyondGrace bool) {
 
 // LeaseBack lets out what was held back.
 func (b *Broker) LeaseBack() {
+	b.tell(event.Event{Message: "it has its lease back"})
 	b.beyond.Store(false)
 	for _, c := range b.all() {
 		c.leaseBack()

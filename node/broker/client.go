@@ -53,7 +53,8 @@ type client struct {
 	info    info // fixed once online
 	epoch   fsm.Epoch
 	sess    *session.Session
-	clean   bool // DISCONNECT came: the will is dropped
+	clean   bool   // DISCONNECT came: the will is dropped
+	why     string // the connection ends, for people; empty: it broke
 	expiry  *uint32
 	ended   bool // its Disconnect is in the log, or need not be
 	intake  intake

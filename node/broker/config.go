@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/node/trace"
 	"github.com/skein-mqtt/skein/proto/clusterpb"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
 	"github.com/skein-mqtt/skein/proto/mqtt"
@@ -46,6 +48,8 @@ type State interface {
 	Retained(filter string, fn func(*fsm.Message) bool) (index uint64)
 	Counts() fsm.Counts
 	Members() []fsm.Member
+	// Away are the sessions, at most limit, that queue a message of a topic because they are not connected.
+	Away(topic string, qos byte, limit int) []string
 	// NextSequence is the sequence that the log expects next of an incarnation, 0 if it has ended.
 	NextSequence(ref fsm.NodeRef) uint64
 }
@@ -94,6 +98,8 @@ type Config struct {
 	// Choose picks one of n, for the members of shared groups; nil: by chance. Any goroutine calls it.
 	Choose func(n int) int
 
+	Events *event.Log    // hears of clients that come and go, and of drops; nil: nobody does
+	Tracer *trace.Tracer // hears of single messages' steps; nil: nobody does
 	Logger *slog.Logger
 }
 

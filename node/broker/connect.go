@@ -110,6 +110,7 @@ func assignedID() string {
 func (c *client) refuse(code mqtt.ReasonCode, ba *conn.Batch) error {
 	c.phase = phaseOver
 	c.b.stats.refused.Add(1)
+	c.tellRefused(code)
 	if c.version == mqtt.V5 || c.version != 0 && code.HasV3Connack() {
 		c.say(ba, func(dst []byte) []byte { return (&mqtt.Connack{Code: code}).Append(dst, c.version) })
 	}
@@ -233,6 +234,9 @@ func (c *client) connected(r fsm.Result) {
 	if b.cfg.Access != nil {
 		cfg.Allowed = c.mayReceive
 	}
+	if b.cfg.Tracer != nil {
+		cfg.Sent, cfg.Lost = c.traceSent, c.traceLost
+	}
 	c.intake.present = r.Present
 	if r.Session == nil {
 		c.sess = session.New(cfg)
@@ -286,6 +290,7 @@ func (c *client) admit(ba *conn.Batch) {
 	})
 	c.intake.releases = nil
 	c.b.stats.connects.Add(1)
+	c.tellConnected(ack.SessionPresent)
 	c.push(ba)
 	c.conn.Resume()
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/node/trace"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
@@ -24,7 +25,7 @@ func (b *Broker) deliver(m *message, targets []target, ba *conn.Batch) {
 			}
 		}
 		if t.denied && !g.byLog(m) {
-			t.c.drop(fsm.ReasonNotAllowed, 1)
+			t.c.lose(m, fsm.ReasonNotAllowed)
 			continue
 		}
 		t.c.deliver(m, g, t.since, ba)
@@ -63,7 +64,7 @@ func (c *client) give(m *message, qos byte, retain bool, ids []uint32, ba *conn.
 	s := c.sess
 	if c.ready(m) {
 		if s.TooLarge(len(m.topic), ids, qos, m.expires != 0, len(m.props), len(m.payload)) {
-			c.drop(fsm.ReasonTooLarge, 1)
+			c.lose(m, fsm.ReasonTooLarge)
 			return
 		}
 		if id, ok := s.Slot(qos); ok {
@@ -71,6 +72,7 @@ func (c *client) give(m *message, qos byte, retain bool, ids []uint32, ba *conn.
 			return
 		}
 	}
+	c.traceWaits(m)
 	s.Enqueue(fsm.Entry{Message: m.keep(), QoS: qos, Retain: retain, IDs: ids})
 	c.resumeWhenDrained()
 	c.settle(ba)
@@ -92,6 +94,10 @@ func (c *client) ready(m *message) bool {
 func (c *client) write(m *message, qos byte, retain bool, ids []uint32, id uint16, ba *conn.Batch) {
 	c.b.stats.sent[qos].Add(1)
 	c.seen.messagesOut++
+	if t := c.b.traced(); t != nil {
+		s := m.subject()
+		t.Step(&s, trace.Sent, c.info.id, trace.Step{PacketID: id, Index: m.index, Detail: sentAt(qos)})
+	}
 	if len(ids) > 0 || c.sess.Aliased() {
 		h := m.header(qos, retain)
 		h.PacketID = id
@@ -113,17 +119,17 @@ func (c *client) write(m *message, qos byte, retain bool, ids []uint32, id uint1
 func (c *client) give0(m *message, retain bool, ids []uint32, ba *conn.Batch) {
 	switch {
 	case c.phase != phaseOnline:
-		c.drop(fsm.ReasonOffline, 1)
+		c.lose(m, fsm.ReasonOffline)
 	case c.sess.TooLarge(len(m.topic), ids, 0, m.expires != 0, len(m.props), len(m.payload)):
-		c.drop(fsm.ReasonTooLarge, 1)
+		c.lose(m, fsm.ReasonTooLarge)
 	case c.zero.len() > 0: // retained messages are on their way: they come first
 		if c.zero.bytes > c.b.cfg.MaxBufferedBytes {
-			c.drop(fsm.ReasonSlowReader, 1)
+			c.lose(m, fsm.ReasonSlowReader)
 			return
 		}
 		c.zero.push(fsm.Entry{Message: m.keep(), Retain: retain, IDs: ids})
 	case c.conn.OutLen() > c.b.cfg.MaxBufferedBytes:
-		c.drop(fsm.ReasonSlowReader, 1)
+		c.lose(m, fsm.ReasonSlowReader)
 	default:
 		c.write(m, 0, retain, ids, 0, ba)
 	}
@@ -176,14 +182,17 @@ func (c *client) pushZero(ba *conn.Batch) {
 		m := e.Message
 		if m.Expires != 0 && m.Expires <= now {
 			c.drop(fsm.ReasonExpired, 1)
+			c.traceLost(&e, fsm.ReasonExpired)
 			continue
 		}
 		if !c.mayReceive(m.Topic) {
 			c.drop(fsm.ReasonNotAllowed, 1)
+			c.traceLost(&e, fsm.ReasonNotAllowed)
 			continue
 		}
 		if c.sess.TooLarge(len(m.Topic), e.IDs, 0, m.Expires != 0, len(m.Props), len(m.Payload)) {
 			c.drop(fsm.ReasonTooLarge, 1)
+			c.traceLost(&e, fsm.ReasonTooLarge)
 			continue
 		}
 		h := mqtt.PublishHeader{Retain: e.Retain}
@@ -192,6 +201,7 @@ func (c *client) pushZero(ba *conn.Batch) {
 		}
 		out := conn.Grow(c.conn.Out(), mqtt.PublishSize(c.version, h, len(m.Topic), e.IDs, len(m.Props), len(m.Payload))+8)
 		c.conn.SetOut(c.sess.AppendPublish(out, h, m.Topic, e.IDs, m.Props, m.Payload), ba)
+		c.traceSent(&e, 0)
 		c.b.stats.sent[0].Add(1)
 		c.seen.messagesOut++
 	}
@@ -218,7 +228,7 @@ func (b *Broker) pick(m *message, filter, name string, id uint64, clean bool, ba
 	if denied == nil {
 		return false
 	}
-	denied.drop(fsm.ReasonNotAllowed, 1)
+	denied.lose(m, fsm.ReasonNotAllowed)
 	b.lazy.confirm(picked(id))
 	return true
 }
@@ -237,7 +247,7 @@ func (c *client) share(m *message, s *sub, qos byte, id uint64, ba *conn.Batch) 
 		return true
 	}
 	if m.expires != 0 && m.expires <= m.now {
-		c.drop(fsm.ReasonExpired, 1)
+		c.lose(m, fsm.ReasonExpired)
 		c.b.lazy.confirm(picked(id))
 		return true
 	}

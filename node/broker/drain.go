@@ -100,6 +100,7 @@ func (c *client) part(ctx context.Context) {
 			c.finish(ba)
 		case c.phase == phaseOnline && !c.sess.Clean():
 			c.phase = phaseOver
+			c.why = mqtt.UseAnotherServer.String()
 			applied = make(chan struct{})
 			c.proposeEnd(func() { close(applied) })
 		default:

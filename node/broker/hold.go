@@ -196,6 +196,7 @@ func (b *Broker) Deliver(from fsm.NodeRef, f *clusterpb.Frame) clusterpb.LinkCod
 		m.now = b.cluster.Now()
 		m.expires = m.now + f.Expiry
 	}
+	b.traceArrived(from.Node, m, f)
 	ba := getBatch()
 	code := b.take(from, f, m, ba)
 	m.free()

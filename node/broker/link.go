@@ -19,6 +19,7 @@ type onLinks struct {
 	slot    uint64
 	size    int
 	again   *fsm.Message // for another member of a shared group
+	follow  *following   // nil: nobody traces it
 }
 
 var onLinksPool = sync.Pool{New: func() any { return new(onLinks) }}
@@ -45,6 +46,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 		waits = onLinksPool.Get().(*onLinks)
 		waits.c, waits.qos, waits.slot, waits.size = c, p.qos, p.slot, p.size()
 		waits.left.Store(int32(len(plan.remote)) + 1)
+		waits.follow = c.traceCommit(p)
 		c.linked[p.qos]++
 		c.pending += waits.size
 		if plan.shares {
@@ -56,6 +58,7 @@ func (c *client) publishLink(p *publish, r *fsm.Route, targets []target, ba *con
 			c.sentLoose(plan.remote[i].to)
 		}
 	}
+	c.traceLegs(p, plan, ahead)
 	if ahead {
 		c.ahead += p.size()
 	}
@@ -288,6 +291,7 @@ func (w *onLinks) arrived(ba *conn.Batch) {
 	c.linked[w.qos]--
 	c.pending -= w.size
 	if !w.refused.Load() {
+		w.follow.taken()
 		c.answer(&publish{qos: w.qos, slot: w.slot}, mqtt.Success, ba)
 	}
 	if c.linked[w.qos] == 0 {
@@ -295,7 +299,7 @@ func (w *onLinks) arrived(ba *conn.Batch) {
 	}
 	c.relent(ba)
 	c.conn.Unlock()
-	w.c, w.again = nil, nil
+	w.c, w.again, w.follow = nil, nil, nil
 	w.refused.Store(false)
 	onLinksPool.Put(w)
 }

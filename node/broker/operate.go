@@ -74,5 +74,8 @@ func (b *Broker) Road(topic string, qos byte, retain, persistent bool) (name, re
 	if why := whyLog(&r, qos, retain, persistent); why != "" {
 		return RoadNames[roadLog], why
 	}
-	return RoadNames[roadLink], "no persistent session is owed it: it goes straight to the nodes with subscribers"
+	return RoadNames[roadLink], whyLink
 }
+
+// whyLink is why a publish takes the link road, for people.
+const whyLink = "no persistent session is owed it: it goes straight to the nodes with subscribers"

@@ -139,11 +139,14 @@ func (c *client) acknowledged(first byte, body []byte, ba *conn.Batch) error {
 	s := c.sess
 	switch p.Type {
 	case mqtt.PUBACK:
+		c.b.traced().Acknowledged(c.info.id, p.PacketID, "PUBACK", true)
 		s.Puback(p.PacketID)
 	case mqtt.PUBREC:
+		c.b.traced().Acknowledged(c.info.id, p.PacketID, "PUBREC", p.Code.Failed())
 		out, _ := s.Pubrec(p.PacketID, p.Code, c.conn.Out())
 		c.conn.SetOut(out, ba)
 	case mqtt.PUBCOMP:
+		c.b.traced().Acknowledged(c.info.id, p.PacketID, "PUBCOMP", true)
 		s.Pubcomp(p.PacketID)
 	case mqtt.PUBREL:
 		slot, commit := s.Pubrel(p.PacketID)
@@ -179,6 +182,10 @@ func (c *client) farewell(first byte, body []byte) error {
 		return err
 	}
 	c.clean = p.Code == mqtt.NormalDisconnection
+	c.why = "the client said goodbye"
+	if !c.clean {
+		c.why += ": " + p.Code.String()
+	}
 	if p.HasSessionExpiry {
 		e := min(p.SessionExpiry, c.b.cfg.SessionExpiryMax)
 		c.expiry = &e
@@ -197,6 +204,7 @@ func (c *client) fail(err error, ba *conn.Batch) error {
 		return c.refuse(code, ba)
 	}
 	c.b.stats.protocolErrors.Add(1)
+	c.why = "what it sent was not in order: " + err.Error()
 	c.b.logger.Debug("client is disconnected", "client", c.info.id, "remote", c.conn.RemoteAddr().String(), "reason", err)
 	c.dismiss(code, ba)
 	return conn.ErrClosed
@@ -216,6 +224,9 @@ func (c *client) dismiss(code mqtt.ReasonCode, ba *conn.Batch) {
 			c.proposeDisconnect()
 		}
 		return
+	}
+	if c.why == "" {
+		c.why = code.String()
 	}
 	c.sayDisconnect(code, ba)
 	c.leave(ba)
@@ -253,9 +264,10 @@ func (c *client) finish(ba *conn.Batch) {
 }
 
 // Closed hears that the connection has ended.
-func (c *client) Closed(error) {
+func (c *client) Closed(err error) {
 	b := c.b
 	c.conn.Lock()
+	c.tellDisconnected(err)
 	if c.phase != phaseOver {
 		online := c.phase >= phaseGated
 		c.phase = phaseOver
@@ -291,6 +303,7 @@ func (c *client) sever() {
 	}
 	tell := c.phase == phaseOnline && c.version == mqtt.V5 && c.conn.OutLen() == 0
 	c.phase, c.ended = phaseOver, true
+	c.why = "its node's incarnation has ended"
 	c.stash = nil
 	if c.sess.Clean() {
 		reassign, lost := c.sess.Leftover()

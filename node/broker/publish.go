@@ -104,7 +104,9 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		topic: name, payload: m.Payload, props: m.Props, qos: m.QoS, retain: m.Retain,
 		hasExpiry: m.HasExpiry, expiry: m.Expiry, id: m.PacketID, slot: slot,
 	}
-	if reserved(name) || !c.mayPublish(name) {
+	allowed := !reserved(name) && c.mayPublish(name)
+	c.traceReceived(p, allowed)
+	if !allowed {
 		c.drop(fsm.ReasonNotAllowed, 1)
 		c.answer(p, mqtt.NotAuthorized, ba)
 		return nil, nil
@@ -142,7 +144,7 @@ func (c *client) route(p *publish, ba *conn.Batch) {
 		c.block(blockLease, p)
 		return
 	}
-	if whyLog(r, p.qos, p.retain, !c.sess.Clean()) != "" {
+	if why := whyLog(r, p.qos, p.retain, !c.sess.Clean()); why != "" {
 		if p.qos == 0 && len(c.loose) > 0 {
 			c.fence()
 		}
@@ -150,9 +152,11 @@ func (c *client) route(p *publish, ba *conn.Batch) {
 			c.block(blockOrder, p)
 			return
 		}
+		c.traceRoad(p, roadLog, why)
 		c.publishLog(p)
 		return
 	}
+	c.traceRoad(p, roadLink, whyLink)
 	c.publishLink(p, r, targets, ba)
 }
 
@@ -175,6 +179,7 @@ func whyLog(r *fsm.Route, qos byte, retain, persistent bool) string {
 func (c *client) block(why block, p *publish) {
 	c.intake.blocks |= why
 	if p != nil {
+		c.traceBlocked(p, why)
 		c.intake.held = p.keep()
 	}
 }
@@ -258,11 +263,13 @@ func (c *client) publishLog(p *publish) {
 		cmd.PacketId = uint32(p.id)
 	}
 	size, qos, slot := p.size(), p.qos, p.slot
+	follow := c.traceCommit(p)
 	c.pending += size
 	b.stats.published[roadLog].Add(1)
 	sequence := b.cluster.Propose(&fsmpb.Command{Op: &fsmpb.Command_Publish{Publish: cmd}}, func(r fsm.Result, err error) {
 		switch {
 		case err == nil:
+			follow.committed(r)
 			c.published(publish{qos: qos, slot: slot}, size, r.Code)
 		case qos == 0: // the incarnation has ended first. At QoS 1 and 2 the client has no acknowledgement
 			c.drop(fsm.ReasonNoQuorum, 1)

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/event"
 )
 
 // road is how a publish went.
@@ -29,6 +30,8 @@ type stats struct {
 	dropped                           [fsm.ReasonCount]atomic.Uint64
 	limits                            [LimitCount]atomic.Uint64
 
+	events *event.Log
+
 	mu     sync.Mutex
 	ledger map[string]*[fsm.ReasonCount]uint64
 }
@@ -42,6 +45,7 @@ func (s *stats) drop(client string, r fsm.Reason, n int) {
 		return
 	}
 	s.dropped[r].Add(uint64(n))
+	s.events.Drop(client, r.String(), n)
 	if client == "" {
 		return
 	}

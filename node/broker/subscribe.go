@@ -5,6 +5,7 @@ import (
 
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/node/session"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
 	"github.com/skein-mqtt/skein/proto/mqtt"
@@ -134,6 +135,7 @@ func (c *client) startSubscribe(p *mqtt.Subscribe, slot uint64, ba *conn.Batch) 
 			granted = append(granted, s)
 		}
 	}
+	c.tellSubscribed(p, codes)
 	done := completion{kind: session.Suback, slot: slot, codes: codes}
 	c.ops.running++
 	switch {
@@ -345,6 +347,7 @@ func (c *client) startUnsubscribe(p *mqtt.Unsubscribe, slot uint64, ba *conn.Bat
 			done.codes[i] = byte(mqtt.NoSubscriptionExisted)
 			continue
 		}
+		c.b.tellClient(c.info.id, event.Unsubscribed, "from "+f)
 		gone = append(gone, k)
 		b.local.remove(s)
 		delete(c.subs, k)

@@ -89,7 +89,7 @@ func (s *Session) enqueue(e item) bool {
 				return false
 			}
 		}
-		s.drop(e.Seq, fsm.ReasonQueueFull)
+		s.drop(&e.Entry, fsm.ReasonQueueFull)
 		s.settlePick(e.pick)
 		if s.cfg.Persistent {
 			o.pushDropped(e.Seq, s.fence.next())
@@ -116,7 +116,7 @@ func (s *Session) dropOldest() bool {
 		return false
 	}
 	it := o.waiting[i]
-	s.drop(it.Seq, fsm.ReasonQueueFull)
+	s.drop(&it.Entry, fsm.ReasonQueueFull)
 	s.settlePick(it.pick)
 	if s.cfg.Persistent {
 		o.dropAt(i, s.fence.next())
@@ -126,8 +126,11 @@ func (s *Session) dropOldest() bool {
 	return true
 }
 
-func (s *Session) drop(seq uint64, r fsm.Reason) {
-	s.drops = append(s.drops, Drop{Seq: seq, Reason: r})
+func (s *Session) drop(e *fsm.Entry, r fsm.Reason) {
+	s.drops = append(s.drops, Drop{Seq: e.Seq, Reason: r})
+	if s.cfg.Lost != nil {
+		s.cfg.Lost(e, r)
+	}
 }
 
 // Pump appends PUBLISHes to dst while the window and the span allow and dst stays under limit
@@ -181,7 +184,7 @@ func (s *Session) Pump(dst []byte, now int64, limit int) []byte {
 // sent is finished, not forgotten, or its packet id would swallow a later message: it is
 // committed as past PUBREC and goes on with PUBREL.
 func (s *Session) abandon(it *item, r fsm.Reason) {
-	s.drop(it.Seq, r)
+	s.drop(&it.Entry, r)
 	s.settlePick(it.pick)
 	if !s.cfg.Persistent {
 		return
@@ -255,6 +258,9 @@ func (s *Session) appendPublish(dst []byte, e *fsm.Entry, seq uint64, dup bool, 
 	h := mqtt.PublishHeader{Dup: dup, QoS: e.QoS, Retain: e.Retain}
 	if e.QoS > 0 {
 		h.PacketID = fsm.PacketID(seq)
+	}
+	if s.cfg.Sent != nil {
+		s.cfg.Sent(e, h.PacketID)
 	}
 	if e.Message.Expires != 0 {
 		h.HasExpiry, h.Expiry = true, SecondsLeft(e.Message.Expires, now)

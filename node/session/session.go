@@ -20,6 +20,10 @@ type Config struct {
 	Full       Full   // what becomes of what finds no room
 	// Allowed tells whether the client may have a message of a topic; nil: of any.
 	Allowed func(topic string) bool
+	// Sent and Lost hear of every PUBLISH that is sent from the queue, with its packet id, and of every
+	// entry that is dropped instead; nil: nobody does. They must not keep the entry.
+	Sent func(e *fsm.Entry, id uint16)
+	Lost func(e *fsm.Entry, r fsm.Reason)
 }
 
 // Full says what becomes of an entry for which there is no room.

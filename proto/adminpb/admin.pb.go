@@ -1977,6 +1977,7 @@ type DescribeClientResponse struct {
 	Subscriptions []*Subscription        `protobuf:"bytes,3,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	Dropped       map[string]uint64      `protobuf:"bytes,4,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by reason, as far as the nodes that run remember
 	Missing       []*Missing             `protobuf:"bytes,5,rep,name=missing,proto3" json:"missing,omitempty"`
+	Events        []*Event               `protobuf:"bytes,6,rep,name=events,proto3" json:"events,omitempty"` // its last ones, oldest first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2042,6 +2043,13 @@ func (x *DescribeClientResponse) GetDropped() map[string]uint64 {
 func (x *DescribeClientResponse) GetMissing() []*Missing {
 	if x != nil {
 		return x.Missing
+	}
+	return nil
+}
+
+func (x *DescribeClientResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
 	}
 	return nil
 }
@@ -2626,6 +2634,709 @@ func (x *PublishResponse) GetMatched() bool {
 	return false
 }
 
+// Event is one thing that has happened on a node.
+type Event struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // of the node, ascending; 0: the node that was asked tells of another one
+	Time          int64                  `protobuf:"varint,3,opt,name=time,proto3" json:"time,omitempty"`         // ms since 1970, on the node's clock
+	Kind          string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`          // connected, disconnected, refused, subscribed, unsubscribed, dropped, node, order
+	Warning       bool                   `protobuf:"varint,5,opt,name=warning,proto3" json:"warning,omitempty"`
+	Client        string                 `protobuf:"bytes,6,opt,name=client,proto3" json:"client,omitempty"`   // empty: it is not about one client
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`   // of dropped, as in the metrics; of refused, the reason code's name
+	Message       string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"` // for people
+	Count         uint64                 `protobuf:"varint,9,opt,name=count,proto3" json:"count,omitempty"`    // how many such there were
+	Missed        uint64                 `protobuf:"varint,10,opt,name=missed,proto3" json:"missed,omitempty"` // events of the node that were forgotten before this one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Event) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Event) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Event) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Event) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Event) GetWarning() bool {
+	if x != nil {
+		return x.Warning
+	}
+	return false
+}
+
+func (x *Event) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Event) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Event) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Event) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Event) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+type EventFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Client        string                 `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`      // only of this client
+	Kinds         []string               `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`        // only of these kinds; empty: of all
+	Warnings      bool                   `protobuf:"varint,3,opt,name=warnings,proto3" json:"warnings,omitempty"` // only warnings
+	Node          string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`          // only of this node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventFilter) Reset() {
+	*x = EventFilter{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventFilter) ProtoMessage() {}
+
+func (x *EventFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
+func (*EventFilter) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *EventFilter) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *EventFilter) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *EventFilter) GetWarnings() bool {
+	if x != nil {
+		return x.Warnings
+	}
+	return false
+}
+
+func (x *EventFilter) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type ListEventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Page          *Page                  `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"` // the newest that fit; there is no next page
+	Filter        *EventFilter           `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListEventsRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetFilter() *EventFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+type ListEventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	Missing       []*Missing             `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListEventsResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListEventsResponse) GetMissing() []*Missing {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+type WatchEventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        *EventFilter           `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Local         bool                   `protobuf:"varint,2,opt,name=local,proto3" json:"local,omitempty"` // only of the node that is asked
+	Since         int64                  `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"` // begin with those after this time, ms since 1970; 0: with those that come
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsRequest) Reset() {
+	*x = WatchEventsRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsRequest) ProtoMessage() {}
+
+func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *WatchEventsRequest) GetFilter() *EventFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *WatchEventsRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *WatchEventsRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+type TraceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Client        string                 `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`   // messages that it publishes, or that are on the way to it; empty: anybody's
+	Filter        string                 `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`   // messages whose topic matches; empty: any. One of the two must be given
+	Sample        float64                `protobuf:"fixed64,3,opt,name=sample,proto3" json:"sample,omitempty"` // this part of the messages, the same ones on every node; 0: all
+	Rate          uint32                 `protobuf:"varint,4,opt,name=rate,proto3" json:"rate,omitempty"`      // steps a second at most, of each node; 0: 500
+	Local         bool                   `protobuf:"varint,5,opt,name=local,proto3" json:"local,omitempty"`    // only on the node that is asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceRequest) Reset() {
+	*x = TraceRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceRequest) ProtoMessage() {}
+
+func (x *TraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
+func (*TraceRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *TraceRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetSample() float64 {
+	if x != nil {
+		return x.Sample
+	}
+	return 0
+}
+
+func (x *TraceRequest) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *TraceRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+type TraceStep struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Node    string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Time    uint64                 `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`      // ns since 1970, on the node's clock
+	Message string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"` // names the message on every node
+	// joined (the node takes part now), lost (it does not any more), received, authorised, road, held, link,
+	// arrived, committed, stored, taken, queued, sent, acknowledged, dropped
+	Kind          string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	Client        string `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"` // whom it happened to: the publisher, or a subscriber
+	Publisher     string `protobuf:"bytes,6,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Topic         string `protobuf:"bytes,7,opt,name=topic,proto3" json:"topic,omitempty"`
+	Qos           uint32 `protobuf:"varint,8,opt,name=qos,proto3" json:"qos,omitempty"` // as published
+	PacketId      uint32 `protobuf:"varint,9,opt,name=packet_id,json=packetId,proto3" json:"packet_id,omitempty"`
+	Index         uint64 `protobuf:"varint,10,opt,name=index,proto3" json:"index,omitempty"`                       // of its entry in the log
+	TookNano      uint64 `protobuf:"varint,11,opt,name=took_nano,json=tookNano,proto3" json:"took_nano,omitempty"` // committed, taken, acknowledged: since it was proposed, or sent
+	Detail        string `protobuf:"bytes,12,opt,name=detail,proto3" json:"detail,omitempty"`                      // for people
+	Skipped       uint64 `protobuf:"varint,13,opt,name=skipped,proto3" json:"skipped,omitempty"`                   // steps of the node that were left out before this one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceStep) Reset() {
+	*x = TraceStep{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceStep) ProtoMessage() {}
+
+func (x *TraceStep) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
+func (*TraceStep) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *TraceStep) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *TraceStep) GetTime() uint64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *TraceStep) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *TraceStep) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TraceStep) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *TraceStep) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *TraceStep) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TraceStep) GetQos() uint32 {
+	if x != nil {
+		return x.Qos
+	}
+	return 0
+}
+
+func (x *TraceStep) GetPacketId() uint32 {
+	if x != nil {
+		return x.PacketId
+	}
+	return 0
+}
+
+func (x *TraceStep) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *TraceStep) GetTookNano() uint64 {
+	if x != nil {
+		return x.TookNano
+	}
+	return 0
+}
+
+func (x *TraceStep) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *TraceStep) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+type LogsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`      // empty: the node that is asked
+	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"` // go on with the lines that come
+	Tail          uint32                 `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`     // lines to begin with; 0: all that the node remembers
+	Level         string                 `protobuf:"bytes,4,opt,name=level,proto3" json:"level,omitempty"`    // debug, info, warn or error: only these and worse
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogsRequest) Reset() {
+	*x = LogsRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogsRequest) ProtoMessage() {}
+
+func (x *LogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
+func (*LogsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *LogsRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *LogsRequest) GetTail() uint32 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
+func (x *LogsRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+type LogLine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Time          int64                  `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"` // ms since 1970
+	Level         string                 `protobuf:"bytes,3,opt,name=level,proto3" json:"level,omitempty"`
+	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"` // as on the node's stderr, without time and level
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogLine) Reset() {
+	*x = LogLine{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogLine) ProtoMessage() {}
+
+func (x *LogLine) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
+func (*LogLine) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *LogLine) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *LogLine) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *LogLine) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *LogLine) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_proto_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_proto_adminpb_admin_proto_rawDesc = "" +
@@ -2796,13 +3507,14 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\aapplied\x18\x01 \x01(\x04R\aapplied\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\"'\n" +
 	"\x15DescribeClientRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xfd\x02\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xac\x03\n" +
 	"\x16DescribeClientResponse\x12.\n" +
 	"\x06client\x18\x01 \x01(\v2\x16.skein.admin.v1.ClientR\x06client\x121\n" +
 	"\asession\x18\x02 \x01(\v2\x17.skein.admin.v1.SessionR\asession\x12B\n" +
 	"\rsubscriptions\x18\x03 \x03(\v2\x1c.skein.admin.v1.SubscriptionR\rsubscriptions\x12M\n" +
 	"\adropped\x18\x04 \x03(\v23.skein.admin.v1.DescribeClientResponse.DroppedEntryR\adropped\x121\n" +
-	"\amissing\x18\x05 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\x1a:\n" +
+	"\amissing\x18\x05 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\x12-\n" +
+	"\x06events\x18\x06 \x03(\v2\x15.skein.admin.v1.EventR\x06events\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"n\n" +
@@ -2839,7 +3551,65 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x03qos\x18\x03 \x01(\rR\x03qos\x12\x16\n" +
 	"\x06retain\x18\x04 \x01(\bR\x06retain\"+\n" +
 	"\x0fPublishResponse\x12\x18\n" +
-	"\amatched\x18\x01 \x01(\bR\amatched2\x94\v\n" +
+	"\amatched\x18\x01 \x01(\bR\amatched\"\xf1\x01\n" +
+	"\x05Event\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x12\n" +
+	"\x04time\x18\x03 \x01(\x03R\x04time\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x18\n" +
+	"\awarning\x18\x05 \x01(\bR\awarning\x12\x16\n" +
+	"\x06client\x18\x06 \x01(\tR\x06client\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\b \x01(\tR\amessage\x12\x14\n" +
+	"\x05count\x18\t \x01(\x04R\x05count\x12\x16\n" +
+	"\x06missed\x18\n" +
+	" \x01(\x04R\x06missed\"k\n" +
+	"\vEventFilter\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\tR\x06client\x12\x14\n" +
+	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x01(\bR\bwarnings\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\"r\n" +
+	"\x11ListEventsRequest\x12(\n" +
+	"\x04page\x18\x01 \x01(\v2\x14.skein.admin.v1.PageR\x04page\x123\n" +
+	"\x06filter\x18\x02 \x01(\v2\x1b.skein.admin.v1.EventFilterR\x06filter\"v\n" +
+	"\x12ListEventsResponse\x12-\n" +
+	"\x06events\x18\x01 \x03(\v2\x15.skein.admin.v1.EventR\x06events\x121\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\"u\n" +
+	"\x12WatchEventsRequest\x123\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1b.skein.admin.v1.EventFilterR\x06filter\x12\x14\n" +
+	"\x05local\x18\x02 \x01(\bR\x05local\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\x03R\x05since\"\x80\x01\n" +
+	"\fTraceRequest\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\tR\x06client\x12\x16\n" +
+	"\x06filter\x18\x02 \x01(\tR\x06filter\x12\x16\n" +
+	"\x06sample\x18\x03 \x01(\x01R\x06sample\x12\x12\n" +
+	"\x04rate\x18\x04 \x01(\rR\x04rate\x12\x14\n" +
+	"\x05local\x18\x05 \x01(\bR\x05local\"\xc1\x02\n" +
+	"\tTraceStep\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\x04R\x04time\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06client\x18\x05 \x01(\tR\x06client\x12\x1c\n" +
+	"\tpublisher\x18\x06 \x01(\tR\tpublisher\x12\x14\n" +
+	"\x05topic\x18\a \x01(\tR\x05topic\x12\x10\n" +
+	"\x03qos\x18\b \x01(\rR\x03qos\x12\x1b\n" +
+	"\tpacket_id\x18\t \x01(\rR\bpacketId\x12\x14\n" +
+	"\x05index\x18\n" +
+	" \x01(\x04R\x05index\x12\x1b\n" +
+	"\ttook_nano\x18\v \x01(\x04R\btookNano\x12\x16\n" +
+	"\x06detail\x18\f \x01(\tR\x06detail\x12\x18\n" +
+	"\askipped\x18\r \x01(\x04R\askipped\"c\n" +
+	"\vLogsRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x12\n" +
+	"\x04tail\x18\x03 \x01(\rR\x04tail\x12\x14\n" +
+	"\x05level\x18\x04 \x01(\tR\x05level\"[\n" +
+	"\aLogLine\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\tR\x05level\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text2\xb9\r\n" +
 	"\x05Admin\x12P\n" +
 	"\tListNodes\x12 .skein.admin.v1.ListNodesRequest\x1a!.skein.admin.v1.ListNodesResponse\x12V\n" +
 	"\vListClients\x12\".skein.admin.v1.ListClientsRequest\x1a#.skein.admin.v1.ListClientsResponse\x12Y\n" +
@@ -2855,7 +3625,12 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x10DisconnectClient\x12'.skein.admin.v1.DisconnectClientRequest\x1a(.skein.admin.v1.DisconnectClientResponse\x12\\\n" +
 	"\rDeleteSession\x12$.skein.admin.v1.DeleteSessionRequest\x1a%.skein.admin.v1.DeleteSessionResponse\x12_\n" +
 	"\x0eDeleteRetained\x12%.skein.admin.v1.DeleteRetainedRequest\x1a&.skein.admin.v1.DeleteRetainedResponse\x12J\n" +
-	"\aPublish\x12\x1e.skein.admin.v1.PublishRequest\x1a\x1f.skein.admin.v1.PublishResponse\x12J\n" +
+	"\aPublish\x12\x1e.skein.admin.v1.PublishRequest\x1a\x1f.skein.admin.v1.PublishResponse\x12S\n" +
+	"\n" +
+	"ListEvents\x12!.skein.admin.v1.ListEventsRequest\x1a\".skein.admin.v1.ListEventsResponse\x12J\n" +
+	"\vWatchEvents\x12\".skein.admin.v1.WatchEventsRequest\x1a\x15.skein.admin.v1.Event0\x01\x12B\n" +
+	"\x05Trace\x12\x1c.skein.admin.v1.TraceRequest\x1a\x19.skein.admin.v1.TraceStep0\x01\x12>\n" +
+	"\x04Logs\x12\x1b.skein.admin.v1.LogsRequest\x1a\x17.skein.admin.v1.LogLine0\x01\x12J\n" +
 	"\aVersion\x12\x1e.skein.admin.v1.VersionRequest\x1a\x1f.skein.admin.v1.VersionResponse\x12P\n" +
 	"\tStateHash\x12 .skein.admin.v1.StateHashRequest\x1a!.skein.admin.v1.StateHashResponseB+Z)github.com/skein-mqtt/skein/proto/adminpbb\x06proto3"
 
@@ -2871,7 +3646,7 @@ func file_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*Page)(nil),                      // 0: skein.admin.v1.Page
 	(*Missing)(nil),                   // 1: skein.admin.v1.Missing
@@ -2913,19 +3688,28 @@ var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*DeleteRetainedResponse)(nil),    // 37: skein.admin.v1.DeleteRetainedResponse
 	(*PublishRequest)(nil),            // 38: skein.admin.v1.PublishRequest
 	(*PublishResponse)(nil),           // 39: skein.admin.v1.PublishResponse
-	nil,                               // 40: skein.admin.v1.Client.DroppedEntry
-	nil,                               // 41: skein.admin.v1.Session.DroppedEntry
-	nil,                               // 42: skein.admin.v1.DescribeClientResponse.DroppedEntry
+	(*Event)(nil),                     // 40: skein.admin.v1.Event
+	(*EventFilter)(nil),               // 41: skein.admin.v1.EventFilter
+	(*ListEventsRequest)(nil),         // 42: skein.admin.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),        // 43: skein.admin.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),        // 44: skein.admin.v1.WatchEventsRequest
+	(*TraceRequest)(nil),              // 45: skein.admin.v1.TraceRequest
+	(*TraceStep)(nil),                 // 46: skein.admin.v1.TraceStep
+	(*LogsRequest)(nil),               // 47: skein.admin.v1.LogsRequest
+	(*LogLine)(nil),                   // 48: skein.admin.v1.LogLine
+	nil,                               // 49: skein.admin.v1.Client.DroppedEntry
+	nil,                               // 50: skein.admin.v1.Session.DroppedEntry
+	nil,                               // 51: skein.admin.v1.DescribeClientResponse.DroppedEntry
 }
 var file_proto_adminpb_admin_proto_depIdxs = []int32{
 	0,  // 0: skein.admin.v1.ListNodesRequest.page:type_name -> skein.admin.v1.Page
 	2,  // 1: skein.admin.v1.ListNodesResponse.nodes:type_name -> skein.admin.v1.Node
 	1,  // 2: skein.admin.v1.ListNodesResponse.missing:type_name -> skein.admin.v1.Missing
-	40, // 3: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
+	49, // 3: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
 	0,  // 4: skein.admin.v1.ListClientsRequest.page:type_name -> skein.admin.v1.Page
 	5,  // 5: skein.admin.v1.ListClientsResponse.clients:type_name -> skein.admin.v1.Client
 	1,  // 6: skein.admin.v1.ListClientsResponse.missing:type_name -> skein.admin.v1.Missing
-	41, // 7: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
+	50, // 7: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
 	0,  // 8: skein.admin.v1.ListSessionsRequest.page:type_name -> skein.admin.v1.Page
 	8,  // 9: skein.admin.v1.ListSessionsResponse.sessions:type_name -> skein.admin.v1.Session
 	1,  // 10: skein.admin.v1.ListSessionsResponse.missing:type_name -> skein.admin.v1.Missing
@@ -2937,48 +3721,62 @@ var file_proto_adminpb_admin_proto_depIdxs = []int32{
 	5,  // 16: skein.admin.v1.DescribeClientResponse.client:type_name -> skein.admin.v1.Client
 	8,  // 17: skein.admin.v1.DescribeClientResponse.session:type_name -> skein.admin.v1.Session
 	11, // 18: skein.admin.v1.DescribeClientResponse.subscriptions:type_name -> skein.admin.v1.Subscription
-	42, // 19: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
+	51, // 19: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
 	1,  // 20: skein.admin.v1.DescribeClientResponse.missing:type_name -> skein.admin.v1.Missing
-	11, // 21: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
-	30, // 22: skein.admin.v1.ExplainResponse.subscriptions:type_name -> skein.admin.v1.Explained
-	1,  // 23: skein.admin.v1.ExplainResponse.missing:type_name -> skein.admin.v1.Missing
-	3,  // 24: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
-	6,  // 25: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
-	9,  // 26: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
-	12, // 27: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
-	15, // 28: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
-	17, // 29: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
-	19, // 30: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
-	21, // 31: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
-	27, // 32: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
-	29, // 33: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
-	32, // 34: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
-	34, // 35: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
-	36, // 36: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
-	38, // 37: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
-	23, // 38: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
-	25, // 39: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
-	4,  // 40: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
-	7,  // 41: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
-	10, // 42: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
-	13, // 43: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
-	16, // 44: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
-	18, // 45: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
-	20, // 46: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
-	22, // 47: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
-	28, // 48: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
-	31, // 49: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
-	33, // 50: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
-	35, // 51: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
-	37, // 52: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
-	39, // 53: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
-	24, // 54: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
-	26, // 55: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
-	40, // [40:56] is the sub-list for method output_type
-	24, // [24:40] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	40, // 21: skein.admin.v1.DescribeClientResponse.events:type_name -> skein.admin.v1.Event
+	11, // 22: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
+	30, // 23: skein.admin.v1.ExplainResponse.subscriptions:type_name -> skein.admin.v1.Explained
+	1,  // 24: skein.admin.v1.ExplainResponse.missing:type_name -> skein.admin.v1.Missing
+	0,  // 25: skein.admin.v1.ListEventsRequest.page:type_name -> skein.admin.v1.Page
+	41, // 26: skein.admin.v1.ListEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
+	40, // 27: skein.admin.v1.ListEventsResponse.events:type_name -> skein.admin.v1.Event
+	1,  // 28: skein.admin.v1.ListEventsResponse.missing:type_name -> skein.admin.v1.Missing
+	41, // 29: skein.admin.v1.WatchEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
+	3,  // 30: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
+	6,  // 31: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
+	9,  // 32: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
+	12, // 33: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
+	15, // 34: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
+	17, // 35: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
+	19, // 36: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
+	21, // 37: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
+	27, // 38: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
+	29, // 39: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
+	32, // 40: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
+	34, // 41: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
+	36, // 42: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
+	38, // 43: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
+	42, // 44: skein.admin.v1.Admin.ListEvents:input_type -> skein.admin.v1.ListEventsRequest
+	44, // 45: skein.admin.v1.Admin.WatchEvents:input_type -> skein.admin.v1.WatchEventsRequest
+	45, // 46: skein.admin.v1.Admin.Trace:input_type -> skein.admin.v1.TraceRequest
+	47, // 47: skein.admin.v1.Admin.Logs:input_type -> skein.admin.v1.LogsRequest
+	23, // 48: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
+	25, // 49: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
+	4,  // 50: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
+	7,  // 51: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
+	10, // 52: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
+	13, // 53: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
+	16, // 54: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
+	18, // 55: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
+	20, // 56: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
+	22, // 57: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
+	28, // 58: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
+	31, // 59: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
+	33, // 60: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
+	35, // 61: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
+	37, // 62: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
+	39, // 63: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
+	43, // 64: skein.admin.v1.Admin.ListEvents:output_type -> skein.admin.v1.ListEventsResponse
+	40, // 65: skein.admin.v1.Admin.WatchEvents:output_type -> skein.admin.v1.Event
+	46, // 66: skein.admin.v1.Admin.Trace:output_type -> skein.admin.v1.TraceStep
+	48, // 67: skein.admin.v1.Admin.Logs:output_type -> skein.admin.v1.LogLine
+	24, // 68: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
+	26, // 69: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
+	50, // [50:70] is the sub-list for method output_type
+	30, // [30:50] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_proto_adminpb_admin_proto_init() }
@@ -2992,7 +3790,7 @@ func file_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_adminpb_admin_proto_rawDesc), len(file_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,10 @@ const (
 	Admin_DeleteSession_FullMethodName     = "/skein.admin.v1.Admin/DeleteSession"
 	Admin_DeleteRetained_FullMethodName    = "/skein.admin.v1.Admin/DeleteRetained"
 	Admin_Publish_FullMethodName           = "/skein.admin.v1.Admin/Publish"
+	Admin_ListEvents_FullMethodName        = "/skein.admin.v1.Admin/ListEvents"
+	Admin_WatchEvents_FullMethodName       = "/skein.admin.v1.Admin/WatchEvents"
+	Admin_Trace_FullMethodName             = "/skein.admin.v1.Admin/Trace"
+	Admin_Logs_FullMethodName              = "/skein.admin.v1.Admin/Logs"
 	Admin_Version_FullMethodName           = "/skein.admin.v1.Admin/Version"
 	Admin_StateHash_FullMethodName         = "/skein.admin.v1.Admin/StateHash"
 )
@@ -75,6 +79,16 @@ type AdminClient interface {
 	DeleteRetained(ctx context.Context, in *DeleteRetainedRequest, opts ...grpc.CallOption) (*DeleteRetainedResponse, error)
 	// Publish publishes a message as the operator, through the log; answered when it is committed.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
+	// ListEvents lists what has lately happened on the nodes, oldest first.
+	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
+	// WatchEvents streams what happens from now on, on every node, until the call is ended. What comes of
+	// different nodes is in no order.
+	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
+	// Trace streams what becomes of single messages, step by step, on every node, until the call is ended.
+	// RESOURCE_EXHAUSTED: as many trace as may.
+	Trace(ctx context.Context, in *TraceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TraceStep], error)
+	// Logs streams the lines that a node has lately logged, and those that come. NOT_FOUND: no such node.
+	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogLine], error)
 	// Version tells what the node that was asked runs.
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
 	// StateHash is a digest of the node's replicated state: equal on all nodes at the same index.
@@ -238,6 +252,73 @@ func (c *adminClient) Publish(ctx context.Context, in *PublishRequest, opts ...g
 	return out, nil
 }
 
+func (c *adminClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventsResponse)
+	err := c.cc.Invoke(ctx, Admin_ListEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_WatchEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchEventsRequest, Event]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_WatchEventsClient = grpc.ServerStreamingClient[Event]
+
+func (c *adminClient) Trace(ctx context.Context, in *TraceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TraceStep], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[2], Admin_Trace_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TraceRequest, TraceStep]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_TraceClient = grpc.ServerStreamingClient[TraceStep]
+
+func (c *adminClient) Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogLine], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_Logs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LogsRequest, LogLine]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_LogsClient = grpc.ServerStreamingClient[LogLine]
+
 func (c *adminClient) Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VersionResponse)
@@ -293,6 +374,16 @@ type AdminServer interface {
 	DeleteRetained(context.Context, *DeleteRetainedRequest) (*DeleteRetainedResponse, error)
 	// Publish publishes a message as the operator, through the log; answered when it is committed.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
+	// ListEvents lists what has lately happened on the nodes, oldest first.
+	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
+	// WatchEvents streams what happens from now on, on every node, until the call is ended. What comes of
+	// different nodes is in no order.
+	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[Event]) error
+	// Trace streams what becomes of single messages, step by step, on every node, until the call is ended.
+	// RESOURCE_EXHAUSTED: as many trace as may.
+	Trace(*TraceRequest, grpc.ServerStreamingServer[TraceStep]) error
+	// Logs streams the lines that a node has lately logged, and those that come. NOT_FOUND: no such node.
+	Logs(*LogsRequest, grpc.ServerStreamingServer[LogLine]) error
 	// Version tells what the node that was asked runs.
 	Version(context.Context, *VersionRequest) (*VersionResponse, error)
 	// StateHash is a digest of the node's replicated state: equal on all nodes at the same index.
@@ -348,6 +439,18 @@ func (UnimplementedAdminServer) DeleteRetained(context.Context, *DeleteRetainedR
 }
 func (UnimplementedAdminServer) Publish(context.Context, *PublishRequest) (*PublishResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Publish not implemented")
+}
+func (UnimplementedAdminServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
+}
+func (UnimplementedAdminServer) WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[Event]) error {
+	return status.Error(codes.Unimplemented, "method WatchEvents not implemented")
+}
+func (UnimplementedAdminServer) Trace(*TraceRequest, grpc.ServerStreamingServer[TraceStep]) error {
+	return status.Error(codes.Unimplemented, "method Trace not implemented")
+}
+func (UnimplementedAdminServer) Logs(*LogsRequest, grpc.ServerStreamingServer[LogLine]) error {
+	return status.Error(codes.Unimplemented, "method Logs not implemented")
 }
 func (UnimplementedAdminServer) Version(context.Context, *VersionRequest) (*VersionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
@@ -621,6 +724,57 @@ func _Admin_Publish_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListEvents(ctx, req.(*ListEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_WatchEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).WatchEvents(m, &grpc.GenericServerStream[WatchEventsRequest, Event]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_WatchEventsServer = grpc.ServerStreamingServer[Event]
+
+func _Admin_Trace_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TraceRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Trace(m, &grpc.GenericServerStream[TraceRequest, TraceStep]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_TraceServer = grpc.ServerStreamingServer[TraceStep]
+
+func _Admin_Logs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(LogsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Logs(m, &grpc.GenericServerStream[LogsRequest, LogLine]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_LogsServer = grpc.ServerStreamingServer[LogLine]
+
 func _Admin_Version_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VersionRequest)
 	if err := dec(in); err != nil {
@@ -717,6 +871,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_Publish_Handler,
 		},
 		{
+			MethodName: "ListEvents",
+			Handler:    _Admin_ListEvents_Handler,
+		},
+		{
 			MethodName: "Version",
 			Handler:    _Admin_Version_Handler,
 		},
@@ -729,6 +887,21 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "DrainNode",
 			Handler:       _Admin_DrainNode_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchEvents",
+			Handler:       _Admin_WatchEvents_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Trace",
+			Handler:       _Admin_Trace_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Logs",
+			Handler:       _Admin_Logs_Handler,
 			ServerStreams: true,
 		},
 	},

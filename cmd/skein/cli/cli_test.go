@@ -141,6 +141,7 @@ func (fake) DescribeClient(_ context.Context, req *adminpb.DescribeClientRequest
 			Subscriptions: []*adminpb.Subscription{{Client: "a", Filter: "x/#", Qos: 2, Persistent: true, Node: "node1"}},
 			Dropped:       map[string]uint64{"queue_full": 3, "expired": 1},
 			Missing:       []*adminpb.Missing{{Node: "node2", Reason: "no answer in time"}},
+			Events:        fakeEvents()[2:],
 		}, nil
 	case "z":
 		return &adminpb.DescribeClientResponse{Session: &adminpb.Session{Id: "z", Expiry: 90000, Expires: ago(-time.Hour)}}, nil

@@ -57,6 +57,7 @@ func describeClient(w io.Writer, id string, d *adminpb.DescribeClientResponse, f
 			{"subscriptions", objects(d.Subscriptions)},
 			{"dropped", countsOf(d.Dropped)},
 			{"missing", objects(d.Missing)},
+			{"events", objects(d.Events)},
 		}, format)
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -95,14 +96,27 @@ func describeClient(w io.Writer, id string, d *adminpb.DescribeClientResponse, f
 	for _, m := range d.Missing {
 		line("No answer from", m.Node+": "+m.Reason)
 	}
-	if err := tw.Flush(); err != nil || len(d.Subscriptions) == 0 {
+	if err := tw.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w, "\nSubscriptions:")
+	if len(d.Subscriptions) > 0 {
+		fmt.Fprintln(w, "\nSubscriptions:")
+		l := listing{}
+		add(&l, d.Subscriptions)
+		r := subscriptions()
+		r.columns = r.columns[1:]
+		if err := l.table(w, r, getOptions{format: "table"}); err != nil {
+			return err
+		}
+	}
+	if len(d.Events) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nLast events:")
 	l := listing{}
-	add(&l, d.Subscriptions)
-	r := subscriptions()
-	r.columns = r.columns[1:]
+	add(&l, d.Events)
+	r := eventRows()
+	r.columns = slices.DeleteFunc(r.columns, func(c column) bool { return c.head == "CLIENT" })
 	return l.table(w, r, getOptions{format: "table"})
 }
 

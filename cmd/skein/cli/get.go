@@ -98,9 +98,7 @@ func newGetOne(a *asker, r resource) *cobra.Command {
 		if err := l.print(a.env.Out, r, o); err != nil {
 			return err
 		}
-		for _, m := range l.missing {
-			fmt.Fprintf(a.env.Err, "skein: node %s did not answer: %s; what only it knows is missing\n", m.Node, m.Reason)
-		}
+		a.complain(&l)
 		return absent
 	})
 	return cmd

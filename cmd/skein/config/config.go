@@ -49,6 +49,8 @@ type HTTP struct {
 type Admin struct {
 	Listen    string `key:"listen" flag:"admin" doc:"Address; empty: no admin service. It asks for no password: bind it to loopback or to a private network."`
 	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound."`
+	Events    int    `key:"events" doc:"How many events the node remembers for 'skein events' and 'skein describe'."`
+	LogLines  int    `key:"log_lines" doc:"How many lines of its log the node remembers for 'skein logs'. 0: none."`
 }
 
 // Peer is the section peer.
@@ -142,7 +144,7 @@ func Default() *Config {
 		Data:   Data{Dir: "./skein-data"},
 		Listen: []string{"tcp://127.0.0.1:1883"},
 		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
-		Admin:  Admin{Listen: "127.0.0.1:7883"},
+		Admin:  Admin{Listen: "127.0.0.1:7883", Events: 10_000, LogLines: 2_000},
 		Peer:   Peer{Listen: "127.0.0.1:7884"},
 		Gossip: Gossip{Listen: "127.0.0.1:7885"},
 		Cluster: Cluster{

@@ -140,6 +140,12 @@ func (c *Config) Validate() error {
 			bad(key, "%q: %w", addr, err)
 		}
 	}
+	if c.Admin.Events < 1 || c.Admin.Events > 10_000_000 {
+		bad("admin.events", "%d is not between 1 and 10000000", c.Admin.Events)
+	}
+	if c.Admin.LogLines < 0 || c.Admin.LogLines > 10_000_000 {
+		bad("admin.log_lines", "%d is not between 0 and 10000000", c.Admin.LogLines)
+	}
 	if c.Cluster.BootstrapExpect < 1 {
 		bad("cluster.bootstrap_expect", "is 0: a cluster has at least one node")
 	}

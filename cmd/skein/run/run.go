@@ -27,9 +27,12 @@ import (
 	"github.com/skein-mqtt/skein/node/broker"
 	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/disk"
+	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/node/httpd"
 	"github.com/skein-mqtt/skein/node/listener"
+	"github.com/skein-mqtt/skein/node/ring"
 	protocol "github.com/skein-mqtt/skein/node/session"
+	"github.com/skein-mqtt/skein/node/trace"
 )
 
 // features is the highest feature level that this binary knows: see the log's format.
@@ -51,6 +54,10 @@ type node struct {
 	http      *httpd.Server
 	listeners []*listener.Listener
 	started   time.Time
+	level     slog.LevelVar
+	lines     *ring.Ring[admin.Line] // of the node's log; nil: they are not remembered
+	events    *event.Log
+	tracer    trace.Tracer
 
 	mu     sync.Mutex
 	served bool
@@ -72,6 +79,7 @@ func Run(ctx context.Context, cfg *config.Config) error {
 	var group sync.WaitGroup
 	group.Go(func() { _ = n.broker.Run(ctx) })
 	group.Go(func() { _ = n.disk.Run(ctx) })
+	group.Go(func() { n.events.Run(ctx) })
 	group.Go(func() {
 		if err := n.rules.Run(ctx); err != nil {
 			n.logger.Error("the access rules are not read again when they change", "error", err)
@@ -156,7 +164,11 @@ func (n *node) wait(ctx context.Context, signals <-chan os.Signal) error {
 
 // open opens the parts. On an error, those that were opened are closed.
 func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
-	n := &node{cfg: cfg, logger: newLogger(os.Stderr, cfg.Log), started: time.Now()}
+	n := &node{cfg: cfg, started: time.Now(), events: event.New(cfg.Admin.Events)}
+	if cfg.Admin.LogLines > 0 {
+		n.lines = ring.New[admin.Line](cfg.Admin.LogLines)
+	}
+	n.logger = newLogger(os.Stderr, cfg.Log, &n.level, n.lines)
 	defer func() {
 		if err != nil {
 			n.close()
@@ -173,6 +185,7 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 		return nil, err
 	}
 	bc := brokerConfig(n.id, cfg, n.logger)
+	bc.Events, bc.Tracer = n.events, &n.tracer
 	if cfg.Auth.PasswordFile != "" || cfg.Auth.ACLFile != "" {
 		bc.Access = access{n.rules}
 	}
@@ -304,6 +317,7 @@ func (n *node) openServices() (err error) {
 	if n.cfg.Admin.Listen != "" {
 		n.admin, err = admin.Open(admin.Config{
 			Self: n.id, Listen: n.cfg.Admin.Listen, Version: versionInfo(n.id), Logger: n.logger,
+			Events: n.events, Tracer: &n.tracer, Lines: n.lines,
 		}, state{n.fsm}, local{n}, operators{n})
 		if err != nil {
 			return err

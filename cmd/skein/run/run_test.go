@@ -3,6 +3,7 @@ package run
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -13,7 +14,9 @@ import (
 
 	"github.com/skein-mqtt/skein/cmd/skein/config"
 	"github.com/skein-mqtt/skein/fsm"
+	"github.com/skein-mqtt/skein/node/admin"
 	"github.com/skein-mqtt/skein/node/disk"
+	"github.com/skein-mqtt/skein/node/ring"
 )
 
 func TestNodeID(t *testing.T) {
@@ -84,7 +87,7 @@ func TestBeyondLoopback(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var b bytes.Buffer
-	l := newLogger(&b, config.Log{Level: "warn", Format: "json"})
+	l := newLogger(&b, config.Log{Level: "warn", Format: "json"}, &slog.LevelVar{}, nil)
 	l.Info("no")
 	l.Warn("yes", "n", 1)
 	var record map[string]any
@@ -92,9 +95,27 @@ func TestLogger(t *testing.T) {
 		t.Errorf("%s: %v", b.String(), err)
 	}
 	b.Reset()
-	newLogger(&b, config.Log{Level: "debug", Format: "text"}).Debug("x")
+	newLogger(&b, config.Log{Level: "debug", Format: "text"}, &slog.LevelVar{}, nil).Debug("x")
 	if !strings.Contains(b.String(), "level=DEBUG msg=x") {
 		t.Errorf("%s", b.String())
+	}
+}
+
+// What is logged is remembered, with the attributes that a part of the node adds, and at the level of now.
+func TestLogIsRemembered(t *testing.T) {
+	var b bytes.Buffer
+	var level slog.LevelVar
+	lines := ring.New[admin.Line](8)
+	l := newLogger(&b, config.Log{Level: "warn", Format: "json"}, &level, lines).With("self", "node1").WithGroup("g")
+	l.Info("before")
+	level.Set(slog.LevelInfo)
+	l.Info("after", "n", 1)
+	list, _, _ := lines.Read(0)
+	if len(list) != 1 || list[0].Text != "msg=after self=node1 g.n=1" || list[0].Level != slog.LevelInfo || list[0].Time == 0 {
+		t.Errorf("%+v", list)
+	}
+	if n := strings.Count(b.String(), "\n"); n != 1 {
+		t.Errorf("%d lines were written: %s", n, b.String())
 	}
 }
 
