@@ -84,6 +84,7 @@ func Open(ctx context.Context, cfg Config, machine *fsm.FSM, handler Handler) (_
 	if err := c.folder.admitted(); err != nil {
 		return nil, err
 	}
+	sweepRestores(cfg.DataDir)
 	c.id = serverID(cfg.NodeID, c.folder.store)
 	leases := lease.Config{Duration: cfg.Lease, Drift: cfg.Drift, Logger: cfg.Logger}
 	c.holder = lease.NewHolder(leases, cfg.NodeID)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 
 	"github.com/skein-mqtt/skein/cluster/replica"
@@ -67,6 +68,8 @@ type standing interface {
 	CommitIndex() uint64
 	Applied() uint64
 	HasState() (bool, error)
+	Snapshot() (uint64, error)
+	Restore(ctx context.Context, from io.Reader, size int64, index uint64) error
 	Close() error
 }
 

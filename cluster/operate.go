@@ -19,20 +19,11 @@ const transferPatience = 3 * time.Second
 // ErrQuorum. It blocks until that is committed. The node's data folder must be cleared before it can
 // join again.
 func (c *Cluster) Remove(ctx context.Context, node string, force bool) error {
-	if !c.log.IsLeader() {
-		return ErrNotLeader
-	}
-	servers, err := c.serversOf(node)
+	servers, err := c.toRemove(node, force)
 	if err != nil {
 		return err
 	}
-	if _, known := c.member(node); len(servers) == 0 && !known {
-		return fmt.Errorf("%w: %s", ErrUnknownNode, node)
-	}
 	ref, live := c.fsm.Live(node)
-	if live && !force {
-		return fmt.Errorf("%w: %s: stop it first, or force it", ErrLive, node)
-	}
 	if node == c.cfg.NodeID {
 		// Only another leader can see it through.
 		if _, err := c.Transfer(ctx, ""); err != nil {
@@ -61,6 +52,36 @@ func (c *Cluster) Remove(ctx context.Context, node string, force bool) error {
 		}
 	}
 	return c.forget(ctx, node)
+}
+
+// toRemove finds a node's places in the log, and why it must not be removed.
+func (c *Cluster) toRemove(node string, force bool) ([]replica.Server, error) {
+	if !c.log.IsLeader() {
+		return nil, ErrNotLeader
+	}
+	servers, err := c.serversOf(node)
+	if err != nil {
+		return nil, err
+	}
+	if _, known := c.member(node); len(servers) == 0 && !known {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownNode, node)
+	}
+	if _, live := c.fsm.Live(node); live && !force {
+		return nil, fmt.Errorf("%w: %s: stop it first, or force it", ErrLive, node)
+	}
+	return servers, nil
+}
+
+// MayRemove tells why Remove would refuse, at the leader only (else ErrNotLeader). It changes nothing.
+func (c *Cluster) MayRemove(node string, force bool) error {
+	servers, err := c.toRemove(node, force)
+	if err != nil {
+		return err
+	}
+	if _, live := c.fsm.Live(node); live {
+		return c.mayRemove(servers)
+	}
+	return nil
 }
 
 // endService has an incarnation refused its lease until the verdict on it is in the log. Another term, also
@@ -122,31 +143,9 @@ func (c *Cluster) serversOf(node string) ([]replica.Server, error) {
 // Transfer hands the leadership to a node, or to whoever is best when node is empty, at the leader only
 // (else ErrNotLeader). It blocks until another one leads, and names it.
 func (c *Cluster) Transfer(ctx context.Context, node string) (leader string, err error) {
-	if !c.log.IsLeader() {
-		return "", ErrNotLeader
-	}
-	if node == c.cfg.NodeID {
-		return node, nil
-	}
-	var to replica.Server
-	if node != "" {
-		servers, err := c.serversOf(node)
-		if err != nil {
-			return "", err
-		}
-		for _, s := range servers {
-			if s.Voter {
-				to = s
-			}
-		}
-		switch {
-		case len(servers) == 0:
-			return "", fmt.Errorf("%w: %s", ErrUnknownNode, node)
-		case to.ID == "":
-			return "", fmt.Errorf("%s has no vote yet: it can't lead", node)
-		case !c.alive(to.ID):
-			return "", fmt.Errorf("%s is not in service: it can't lead", node)
-		}
+	to, err := c.mayTransfer(node)
+	if err != nil || node == c.cfg.NodeID {
+		return node, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferPatience)
 	defer cancel()
@@ -159,6 +158,44 @@ func (c *Cluster) Transfer(ctx context.Context, node string) (leader string, err
 		return leader != "" && leader != c.cfg.NodeID
 	})
 	return leader, err
+}
+
+// mayTransfer finds why a Transfer to a node would be refused, and its place in the log: none when node is
+// empty or leads.
+func (c *Cluster) mayTransfer(node string) (to replica.Server, err error) {
+	if !c.log.IsLeader() {
+		return to, ErrNotLeader
+	}
+	if node == "" || node == c.cfg.NodeID {
+		return to, nil
+	}
+	servers, err := c.serversOf(node)
+	if err != nil {
+		return to, err
+	}
+	for _, s := range servers {
+		if s.Voter {
+			to = s
+		}
+	}
+	switch {
+	case len(servers) == 0:
+		return to, fmt.Errorf("%w: %s", ErrUnknownNode, node)
+	case to.ID == "":
+		return to, fmt.Errorf("%s has no vote yet: it can't lead", node)
+	case !c.alive(to.ID):
+		return to, fmt.Errorf("%s is not in service: it can't lead", node)
+	}
+	return to, nil
+}
+
+// IsLeader tells whether this node leads the log now.
+func (c *Cluster) IsLeader() bool { return c.log.IsLeader() }
+
+// MayTransfer tells whether Transfer would try, and why not.
+func (c *Cluster) MayTransfer(node string) error {
+	_, err := c.mayTransfer(node)
+	return err
 }
 
 // HandOver is what a node does with its leadership before it goes: it transfers it if it leads and

@@ -264,20 +264,26 @@ func publish(topic string) *fsmpb.Command {
 // propose waits until a publish of this node is applied here.
 func (n *node) propose(topic string) fsm.Result {
 	n.w.t.Helper()
+	return n.command(publish(topic))
+}
+
+// command waits until a command of this node is applied here.
+func (n *node) command(cmd *fsmpb.Command) fsm.Result {
+	n.w.t.Helper()
 	type outcome struct {
 		r   fsm.Result
 		err error
 	}
 	done := make(chan outcome, 1)
-	n.Propose(publish(topic), func(r fsm.Result, err error) { done <- outcome{r, err} })
+	n.Propose(cmd, func(r fsm.Result, err error) { done <- outcome{r, err} })
 	select {
 	case o := <-done:
 		if o.err != nil {
-			n.w.t.Fatalf("%s: %s: %v", n.id, topic, o.err)
+			n.w.t.Fatalf("%s: %v: %v", n.id, cmd, o.err)
 		}
 		return o.r
 	case <-time.After(patience):
-		n.w.t.Fatalf("%s: %s was not applied in time", n.id, topic)
+		n.w.t.Fatalf("%s: %v was not applied in time", n.id, cmd)
 	}
 	return fsm.Result{}
 }

@@ -81,7 +81,10 @@ func (s *Server) RemoveNode(ctx context.Context, req *adminpb.RemoveNodeRequest)
 		return nil, err
 	}
 	return atLeader(ctx, func() (*adminpb.RemoveNodeResponse, error) {
-		err := s.cluster.Remove(ctx, req.Node, req.Force)
+		err := s.cluster.MayRemove(req.Node, req.Force)
+		if err == nil && !req.DryRun {
+			err = s.cluster.Remove(ctx, req.Node, req.Force)
+		}
 		if errors.Is(err, ErrNotLeader) {
 			client, out, err := s.forward(ctx, leads)
 			if err != nil {
@@ -91,6 +94,9 @@ func (s *Server) RemoveNode(ctx context.Context, req *adminpb.RemoveNodeRequest)
 		}
 		if err != nil {
 			return nil, toStatus(err)
+		}
+		if req.DryRun {
+			return &adminpb.RemoveNodeResponse{}, nil
 		}
 		s.order("", fmt.Sprintf("%s was removed from the cluster", req.Node))
 		s.logger.Warn("node removed", "node", req.Node, "force", req.Force)
@@ -124,7 +130,10 @@ func (s *Server) TransferLeader(ctx context.Context, req *adminpb.TransferLeader
 			return nil, err
 		}
 	}
-	leader, err := s.cluster.Transfer(ctx, req.Node)
+	leader, err := req.Node, s.cluster.MayTransfer(req.Node)
+	if err == nil && !req.DryRun {
+		leader, err = s.cluster.Transfer(ctx, req.Node)
+	}
 	if errors.Is(err, ErrNotLeader) {
 		client, out, err := s.forward(ctx, leads)
 		if err != nil {
@@ -134,6 +143,9 @@ func (s *Server) TransferLeader(ctx context.Context, req *adminpb.TransferLeader
 	}
 	if err != nil {
 		return nil, toStatus(err)
+	}
+	if !req.DryRun {
+		s.order("", leader+" was made the leader")
 	}
 	return &adminpb.TransferLeaderResponse{Leader: leader}, nil
 }
@@ -145,6 +157,11 @@ func (s *Server) DrainNode(req *adminpb.DrainNodeRequest, stream grpc.ServerStre
 	}
 	if req.Node != s.config.Self {
 		return s.drainOther(req, stream)
+	}
+	if req.DryRun {
+		row := &adminpb.Node{}
+		s.local.Node(row)
+		return stream.Send(&adminpb.DrainProgress{Node: req.Node, Phase: "not begun: a dry run", Total: row.Clients, Left: row.Clients, Done: true})
 	}
 	if err := s.local.StartDrain(int(req.Rate), time.Duration(req.TimeoutSeconds)*time.Second); err != nil {
 		return toStatus(err)

@@ -50,6 +50,9 @@ type node struct {
 	draining int // calls of DrainStatus since StartDrain
 	drains   bool
 	block    chan struct{} // closed: lists answer
+	cordoned bool
+	shed     int
+	settings map[string]string
 	events   *event.Log
 	tracer   trace.Tracer
 	lines    *ring.Ring[Line]
@@ -572,4 +575,89 @@ func TestHealth(t *testing.T) {
 	if _, err := Open(Config{Listen: "nonsense"}, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "admin.listen") {
 		t.Errorf("got %v", err)
 	}
+}
+
+func (l local) Cordon(on, dryRun bool) (bool, error) {
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	changed := l.n.cordoned != on
+	if !dryRun {
+		l.n.cordoned = on
+	}
+	return changed, nil
+}
+
+func (l local) Shed(_ context.Context, count, rate int, progress func(total, left int)) {
+	progress(count, count)
+	l.n.mu.Lock()
+	l.n.shed += count
+	l.n.mu.Unlock()
+	progress(count, 0)
+}
+
+func (l local) Snapshot(bool) (uint64, error) { return 77, nil }
+
+func (l local) Settings(prefix string) (list []*adminpb.Setting) {
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	for _, k := range []string{"a.one", "b.two"} {
+		if strings.HasPrefix(k, prefix) {
+			list = append(list, &adminpb.Setting{Node: l.n.id, Key: k, Value: l.n.settings[k], Changeable: k == "a.one"})
+		}
+	}
+	return list
+}
+
+func (l local) Set(key, value string, dryRun bool) (*adminpb.Setting, error) {
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	if key != "a.one" {
+		return nil, fmt.Errorf("%s can't be changed", key)
+	}
+	if !dryRun {
+		l.n.settings = map[string]string{key: value}
+	}
+	return &adminpb.Setting{Node: l.n.id, Key: key, Value: value, Changeable: true}, nil
+}
+
+func (n *node) MayRemove(_ string, force bool) error {
+	if !n.leader() {
+		return ErrNotLeader
+	}
+	if !force {
+		return fmt.Errorf("%w: drain and stop it first", ErrLive)
+	}
+	return nil
+}
+
+func (n *node) MayTransfer(string) error {
+	if !n.leader() {
+		return ErrNotLeader
+	}
+	return nil
+}
+
+func (n *node) Backup(_ context.Context, begin func(index uint64, time int64) io.Writer) error {
+	_, err := begin(42, 43).Write(bytes.Repeat([]byte("state "), 100_000))
+	return err
+}
+
+func (n *node) Restore(_ context.Context, r io.ReadSeeker, force, dryRun bool) (*adminpb.RestoreResponse, error) {
+	if !n.leader() {
+		return nil, ErrNotLeader
+	}
+	b, err := io.ReadAll(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case !bytes.HasPrefix(b, []byte("state ")):
+		return nil, fmt.Errorf("%w: %q", ErrBadBackup, b)
+	case !force:
+		return nil, ErrHasState
+	case !dryRun:
+		n.world.mu.Lock()
+		defer n.world.mu.Unlock()
+		n.removed = append(n.removed, fmt.Sprintf("%s restores %d bytes", n.id, len(b)))
+	}
+	return &adminpb.RestoreResponse{BackupIndex: 42}, nil
 }

@@ -91,6 +91,9 @@ func (s *Server) DescribeClient(ctx context.Context, req *adminpb.DescribeClient
 
 // DisconnectClient implements the service.
 func (s *Server) DisconnectClient(ctx context.Context, req *adminpb.DisconnectClientRequest) (*adminpb.DisconnectClientResponse, error) {
+	if req.DryRun {
+		return s.findConnection(ctx, req.Id)
+	}
 	if s.local.Disconnect(req.Id) {
 		s.order(req.Id, "its connection was closed by an operator")
 		s.logger.Warn("client disconnected by an operator", "client", req.Id)
@@ -118,8 +121,25 @@ func (s *Server) DisconnectClient(ctx context.Context, req *adminpb.DisconnectCl
 	return nil, absent
 }
 
+// findConnection tells where a client is connected.
+func (s *Server) findConnection(ctx context.Context, id string) (*adminpb.DisconnectClientResponse, error) {
+	d, err := s.DescribeClient(ctx, &adminpb.DescribeClientRequest{Id: id})
+	if err != nil {
+		return nil, err
+	}
+	if d.Client == nil {
+		return nil, status.Errorf(codes.NotFound, "client %q is not connected", id)
+	}
+	return &adminpb.DisconnectClientResponse{Node: d.Client.Node}, nil
+}
+
 // DeleteSession implements the service.
 func (s *Server) DeleteSession(ctx context.Context, req *adminpb.DeleteSessionRequest) (*adminpb.DeleteSessionResponse, error) {
+	if _, ok := s.state.Session(req.Id); req.DryRun && ok {
+		return &adminpb.DeleteSessionResponse{}, nil
+	} else if req.DryRun {
+		return nil, status.Errorf(codes.NotFound, "no session %q", req.Id)
+	}
 	err := s.local.DeleteSession(ctx, req.Id)
 	if errors.Is(err, ErrUnknownClient) {
 		return nil, status.Errorf(codes.NotFound, "no session %q", req.Id)
@@ -143,6 +163,10 @@ func (s *Server) DeleteRetained(ctx context.Context, req *adminpb.DeleteRetained
 		return true
 	})
 	res := &adminpb.DeleteRetainedResponse{}
+	if req.DryRun {
+		res.Deleted = uint64(len(topics))
+		return res, nil
+	}
 	for _, t := range topics {
 		if _, err := s.local.Publish(ctx, &adminpb.PublishRequest{Topic: t, Retain: true}); err != nil {
 			return nil, status.Errorf(codes.Unavailable, "after %d of %d: %v", res.Deleted, len(topics), err)

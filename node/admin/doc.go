@@ -9,6 +9,7 @@ package admin
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -58,6 +59,16 @@ type Local interface {
 	Publish(ctx context.Context, req *adminpb.PublishRequest) (matched bool, err error)
 	// StartDrain begins a drain and returns; while one is under way it only says so (nil).
 	StartDrain(rate int, timeout time.Duration) error
+	// Cordon keeps new clients away, or lets them in. changed: it was not so before.
+	Cordon(on, dryRun bool) (changed bool, err error)
+	// Shed lets count clients go, rate a second, and blocks until they have gone or ctx has ended.
+	Shed(ctx context.Context, count, rate int, progress func(total, left int))
+	// Snapshot writes a snapshot of the state and tells the last log index that it holds.
+	Snapshot(dryRun bool) (index uint64, err error)
+	// Settings are this node's, whose keys begin with prefix, by key.
+	Settings(prefix string) []*adminpb.Setting
+	// Set changes one while the node runs. An error says what is wrong with key or value.
+	Set(key, value string, dryRun bool) (*adminpb.Setting, error)
 	// DrainStatus tells how far it is; Done is set once it has ended, with the error that ended it.
 	DrainStatus() (*adminpb.DrainProgress, error)
 }
@@ -69,6 +80,15 @@ type Cluster interface {
 	// Remove and Transfer work on the leader only.
 	Remove(ctx context.Context, node string, force bool) error
 	Transfer(ctx context.Context, node string) (leader string, err error)
+	// MayRemove and MayTransfer tell why those would be refused, on the leader only.
+	MayRemove(node string, force bool) error
+	MayTransfer(node string) error
+	// Backup writes the state, which holds all that was acknowledged anywhere before the call, to what
+	// begin returns: it is told the index and the log's time, ms, first.
+	Backup(ctx context.Context, begin func(index uint64, time int64) io.Writer) error
+	// Restore replaces the state by a backup's, on the leader only. ErrBadBackup: it can't be read;
+	// ErrHasState: there is state that would be lost, and force is not set.
+	Restore(ctx context.Context, r io.ReadSeeker, force, dryRun bool) (*adminpb.RestoreResponse, error)
 }
 
 // Config of the service.
@@ -79,6 +99,7 @@ type Config struct {
 	Gather  time.Duration // how long to wait for the other nodes; 0: 900 ms
 	Events  *event.Log
 	Tracer  *trace.Tracer
+	Folder  string           // for files that don't outlive a request
 	Lines   *ring.Ring[Line] // of the node's log; nil: they are not remembered
 	Logger  *slog.Logger
 }

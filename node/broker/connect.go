@@ -55,6 +55,9 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	if p.Version == mqtt.V5 && p.SessionExpiry > c.b.cfg.SessionExpiryMax {
 		c.b.reached(LimitSessionExpiry)
 	}
+	if c.b.cordon.Load() {
+		return c.refuse(mqtt.UseAnotherServer, ba)
+	}
 	c.phase = phaseProposed
 	c.conn.Pause()
 	c.deadline.Store(conn.Tick() + ticks(connectPatience))
@@ -112,7 +115,14 @@ func (c *client) refuse(code mqtt.ReasonCode, ba *conn.Batch) error {
 	c.b.stats.refused.Add(1)
 	c.tellRefused(code)
 	if c.version == mqtt.V5 || c.version != 0 && code.HasV3Connack() {
-		c.say(ba, func(dst []byte) []byte { return (&mqtt.Connack{Code: code}).Append(dst, c.version) })
+		ack := &mqtt.Connack{Code: code}
+		if code == mqtt.UseAnotherServer && c.version == mqtt.V5 {
+			ack.ServerReference = c.b.cfg.ServerReference
+			if !c.fits(len(ack.Append(nil, c.version))) {
+				ack.ServerReference = ""
+			}
+		}
+		c.say(ba, func(dst []byte) []byte { return ack.Append(dst, c.version) })
 	}
 	c.finish(ba)
 	return conn.ErrClosed

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
 
@@ -15,7 +16,15 @@ import (
 // hears how many there were and are left. New connections should have been turned away before.
 func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duration, progress func(total, left int)) error {
 	b.closing.Store(true)
-	list := b.all()
+	b.letGo(ctx, b.all(), rate, clientTimeout, progress)
+	patience, cancel := context.WithTimeout(ctx, partPatience)
+	defer cancel()
+	b.orphans.wait(patience)
+	return ctx.Err()
+}
+
+// letGo lets clients go, as Drain does.
+func (b *Broker) letGo(ctx context.Context, list []*client, rate int, clientTimeout time.Duration, progress func(total, left int)) {
 	total := len(list)
 	var left atomic.Int64
 	left.Store(int64(total))
@@ -38,12 +47,51 @@ func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duratio
 			progress(total, int(left.Add(-1)))
 		})
 	}
-	group.Wait()
-	patience, cancel := context.WithTimeout(ctx, partPatience)
-	defer cancel()
-	b.orphans.wait(patience)
-	return ctx.Err()
 }
+
+// Shed lets n clients go, as Drain does, while the node goes on with the others: those first that can be told
+// where to go. It blocks until they have gone; when ctx ends it lets no more go.
+func (b *Broker) Shed(ctx context.Context, n, rate int, clientTimeout time.Duration, progress func(total, left int)) {
+	var list, old []*client
+	for _, c := range b.all() {
+		c.conn.Lock()
+		switch {
+		case c.phase != phaseOnline:
+		case c.version == mqtt.V5:
+			list = append(list, c)
+		default:
+			old = append(old, c)
+		}
+		c.conn.Unlock()
+	}
+	list = append(list, old...)
+	list = list[:min(n, len(list))]
+	rate = max(1, rate)
+	for i := range list {
+		progress(len(list), len(list)-i)
+		begin := time.Now()
+		list[i].drain(context.WithoutCancel(ctx), clientTimeout)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second/time.Duration(rate) - time.Since(begin)):
+		}
+	}
+	progress(len(list), 0)
+}
+
+// Cordon keeps new clients away, or lets them in again; those that are connected stay.
+func (b *Broker) Cordon(on bool) {
+	b.cordon.Store(on)
+	text := "new clients are let in again"
+	if on {
+		text = "it is cordoned: new clients are asked to go elsewhere"
+	}
+	b.tell(event.Event{Message: text})
+}
+
+// Cordoned tells whether new clients are kept away.
+func (b *Broker) Cordoned() bool { return b.cordon.Load() }
 
 // drainStep is how often a draining client is looked at.
 const drainStep = 5 * time.Millisecond

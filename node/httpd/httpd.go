@@ -31,6 +31,8 @@ const (
 	// Draining: no new clients, but the old ones stay until they are asked to leave (404, which
 	// HAProxy's "http-check disable-on-404" reads that way).
 	Draining
+	// Cordoned: no new clients, and the old ones stay (404).
+	Cordoned
 )
 
 // String is the word on the status page.
@@ -40,6 +42,8 @@ func (s State) String() string {
 		return "ready"
 	case Draining:
 		return "draining"
+	case Cordoned:
+		return "cordoned"
 	}
 	return "unready"
 }
@@ -119,8 +123,8 @@ func Handler(config Config) http.Handler {
 		switch state {
 		case Ready:
 			plain(w, http.StatusOK, withReason("ok", reason))
-		case Draining:
-			plain(w, http.StatusNotFound, withReason("draining", reason))
+		case Draining, Cordoned:
+			plain(w, http.StatusNotFound, withReason(state.String(), reason))
 		default:
 			plain(w, http.StatusServiceUnavailable, withReason("not ready", reason))
 		}

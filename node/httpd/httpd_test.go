@@ -46,6 +46,7 @@ func TestReadiness(t *testing.T) {
 		{health{Ready, ""}, 200, "ok\n"},
 		{health{Ready, "no lease for 1s, within the grace period"}, 200, "ok: no lease for 1s, within the grace period\n"},
 		{health{Draining, "5 clients left"}, 404, "draining: 5 clients left\n"},
+		{health{Cordoned, ""}, 404, "cordoned\n"},
 		{health{NotReady, "the disk is nearly full"}, 503, "not ready: the disk is nearly full\n"},
 	} {
 		code, body := get(t, Handler(Config{Health: test.health}), "GET", "/readyz")

@@ -141,7 +141,7 @@ func (x *Missing) GetReason() string {
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`              // ready, draining, unready, down
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`              // ready, cordoned, draining, unready, unknown, down
 	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`                // leader, follower, nonvoter, none
 	Incarnation   uint64                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 0: none is live
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
@@ -1419,6 +1419,7 @@ type DrainNodeRequest struct {
 	Node           string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Rate           uint32                 `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`                                           // connections a second; 0: as the node is configured
 	TimeoutSeconds uint32                 `protobuf:"varint,3,opt,name=timeout_seconds,json=timeoutSeconds,proto3" json:"timeout_seconds,omitempty"` // for the whole of it; 0: as the node is configured
+	DryRun         bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`                         // tell how many clients would leave, change nothing
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1472,6 +1473,13 @@ func (x *DrainNodeRequest) GetTimeoutSeconds() uint32 {
 		return x.TimeoutSeconds
 	}
 	return 0
+}
+
+func (x *DrainNodeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
 }
 
 type DrainProgress struct {
@@ -1553,7 +1561,8 @@ func (x *DrainProgress) GetDone() bool {
 type RemoveNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also when it is live
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`                 // also when it is live
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // check, change nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1602,6 +1611,13 @@ func (x *RemoveNodeRequest) GetForce() bool {
 	return false
 }
 
+func (x *RemoveNodeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type RemoveNodeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1640,7 +1656,8 @@ func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
 
 type TransferLeaderRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // to whom; empty: the voter that is furthest
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                    // to whom; empty: the voter that is furthest
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // check, change nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1680,6 +1697,13 @@ func (x *TransferLeaderRequest) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *TransferLeaderRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
 }
 
 type TransferLeaderResponse struct {
@@ -2261,7 +2285,8 @@ func (x *ExplainResponse) GetMissing() []*Missing {
 type DisconnectClientRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Local         bool                   `protobuf:"varint,2,opt,name=local,proto3" json:"local,omitempty"` // only on the node that is asked
+	Local         bool                   `protobuf:"varint,2,opt,name=local,proto3" json:"local,omitempty"`                 // only on the node that is asked
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // find it, change nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2306,6 +2331,13 @@ func (x *DisconnectClientRequest) GetId() string {
 func (x *DisconnectClientRequest) GetLocal() bool {
 	if x != nil {
 		return x.Local
+	}
+	return false
+}
+
+func (x *DisconnectClientRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
 	}
 	return false
 }
@@ -2357,6 +2389,7 @@ func (x *DisconnectClientResponse) GetNode() string {
 type DeleteSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // find it, change nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2398,6 +2431,13 @@ func (x *DeleteSessionRequest) GetId() string {
 	return ""
 }
 
+func (x *DeleteSessionRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type DeleteSessionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2437,6 +2477,7 @@ func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
 type DeleteRetainedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // count them, change nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2476,6 +2517,13 @@ func (x *DeleteRetainedRequest) GetFilter() string {
 		return x.Filter
 	}
 	return ""
+}
+
+func (x *DeleteRetainedRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
 }
 
 type DeleteRetainedResponse struct {
@@ -3337,6 +3385,1030 @@ func (x *LogLine) GetText() string {
 	return ""
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{49}
+}
+
+type BackupChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // the first chunk: of the log
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`    // the first chunk: that makes the backup
+	Time          int64                  `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`   // the first chunk: ms since 1970, on the log's clock
+	Last          bool                   `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
+	Size          uint64                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`    // the last chunk: of all data, bytes
+	Sha256        []byte                 `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"` // the last chunk: of all data
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupChunk) Reset() {
+	*x = BackupChunk{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupChunk) ProtoMessage() {}
+
+func (x *BackupChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
+func (*BackupChunk) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *BackupChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *BackupChunk) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *BackupChunk) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *BackupChunk) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *BackupChunk) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+func (x *BackupChunk) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BackupChunk) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+type RestoreChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *RestoreHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"` // the first message
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`     // those behind it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreChunk) Reset() {
+	*x = RestoreChunk{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreChunk) ProtoMessage() {}
+
+func (x *RestoreChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreChunk.ProtoReflect.Descriptor instead.
+func (*RestoreChunk) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *RestoreChunk) GetHeader() *RestoreHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *RestoreChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type RestoreHeader struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // of all data, bytes
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`                 // also when there is state, which is lost
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // read and check the data, change nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreHeader) Reset() {
+	*x = RestoreHeader{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreHeader) ProtoMessage() {}
+
+func (x *RestoreHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreHeader.ProtoReflect.Descriptor instead.
+func (*RestoreHeader) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *RestoreHeader) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *RestoreHeader) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *RestoreHeader) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *RestoreHeader) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type RestoreResponse struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	BackupIndex      uint64                 `protobuf:"varint,1,opt,name=backup_index,json=backupIndex,proto3" json:"backup_index,omitempty"` // at which the backup was made
+	Sessions         uint64                 `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Retained         uint64                 `protobuf:"varint,3,opt,name=retained,proto3" json:"retained,omitempty"`
+	Queued           uint64                 `protobuf:"varint,4,opt,name=queued,proto3" json:"queued,omitempty"`                                             // messages in the sessions' queues
+	ReplacedSessions uint64                 `protobuf:"varint,5,opt,name=replaced_sessions,json=replacedSessions,proto3" json:"replaced_sessions,omitempty"` // that the cluster had, and has no more
+	ReplacedRetained uint64                 `protobuf:"varint,6,opt,name=replaced_retained,json=replacedRetained,proto3" json:"replaced_retained,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RestoreResponse) Reset() {
+	*x = RestoreResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreResponse) ProtoMessage() {}
+
+func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
+func (*RestoreResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *RestoreResponse) GetBackupIndex() uint64 {
+	if x != nil {
+		return x.BackupIndex
+	}
+	return 0
+}
+
+func (x *RestoreResponse) GetSessions() uint64 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *RestoreResponse) GetRetained() uint64 {
+	if x != nil {
+		return x.Retained
+	}
+	return 0
+}
+
+func (x *RestoreResponse) GetQueued() uint64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *RestoreResponse) GetReplacedSessions() uint64 {
+	if x != nil {
+		return x.ReplacedSessions
+	}
+	return 0
+}
+
+func (x *RestoreResponse) GetReplacedRetained() uint64 {
+	if x != nil {
+		return x.ReplacedRetained
+	}
+	return 0
+}
+
+type SnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // empty: the node that is asked
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRequest) Reset() {
+	*x = SnapshotRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRequest) ProtoMessage() {}
+
+func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *SnapshotRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SnapshotRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type SnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // of the node's newest snapshot
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotResponse) Reset() {
+	*x = SnapshotResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotResponse) ProtoMessage() {}
+
+func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *SnapshotResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SnapshotResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type CordonNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"` // keep new clients away; false: let them in
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CordonNodeRequest) Reset() {
+	*x = CordonNodeRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CordonNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CordonNodeRequest) ProtoMessage() {}
+
+func (x *CordonNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CordonNodeRequest.ProtoReflect.Descriptor instead.
+func (*CordonNodeRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *CordonNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CordonNodeRequest) GetOn() bool {
+	if x != nil {
+		return x.On
+	}
+	return false
+}
+
+func (x *CordonNodeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type CordonNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changed       bool                   `protobuf:"varint,1,opt,name=changed,proto3" json:"changed,omitempty"` // it was not so before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CordonNodeResponse) Reset() {
+	*x = CordonNodeResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CordonNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CordonNodeResponse) ProtoMessage() {}
+
+func (x *CordonNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CordonNodeResponse.ProtoReflect.Descriptor instead.
+func (*CordonNodeResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *CordonNodeResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+type RebalanceRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Rate             uint32                 `protobuf:"varint,1,opt,name=rate,proto3" json:"rate,omitempty"`                                                 // clients a second that are asked to move, of each node; 0: 10
+	TolerancePercent uint32                 `protobuf:"varint,2,opt,name=tolerance_percent,json=tolerancePercent,proto3" json:"tolerance_percent,omitempty"` // a node may have so much more than its share; 0: 10
+	DryRun           bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Local            bool                   `protobuf:"varint,4,opt,name=local,proto3" json:"local,omitempty"` // only on the node that is asked, which lets count clients go
+	Count            uint64                 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RebalanceRequest) Reset() {
+	*x = RebalanceRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceRequest) ProtoMessage() {}
+
+func (x *RebalanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceRequest.ProtoReflect.Descriptor instead.
+func (*RebalanceRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *RebalanceRequest) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *RebalanceRequest) GetTolerancePercent() uint32 {
+	if x != nil {
+		return x.TolerancePercent
+	}
+	return 0
+}
+
+func (x *RebalanceRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *RebalanceRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *RebalanceRequest) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type RebalanceProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`        // that is too full
+	Clients       uint64                 `protobuf:"varint,2,opt,name=clients,proto3" json:"clients,omitempty"` // that it had
+	Share         uint64                 `protobuf:"varint,3,opt,name=share,proto3" json:"share,omitempty"`     // that it should have
+	Total         uint64                 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`     // clients to move
+	Left          uint64                 `protobuf:"varint,5,opt,name=left,proto3" json:"left,omitempty"`       // of them not asked yet
+	Done          bool                   `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`       // the last message of this node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceProgress) Reset() {
+	*x = RebalanceProgress{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceProgress) ProtoMessage() {}
+
+func (x *RebalanceProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceProgress.ProtoReflect.Descriptor instead.
+func (*RebalanceProgress) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *RebalanceProgress) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RebalanceProgress) GetClients() uint64 {
+	if x != nil {
+		return x.Clients
+	}
+	return 0
+}
+
+func (x *RebalanceProgress) GetShare() uint64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *RebalanceProgress) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *RebalanceProgress) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *RebalanceProgress) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+type Setting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	Configured    string                 `protobuf:"bytes,4,opt,name=configured,proto3" json:"configured,omitempty"`  // what the node was started with
+	Changeable    bool                   `protobuf:"varint,5,opt,name=changeable,proto3" json:"changeable,omitempty"` // while the node runs
+	Doc           string                 `protobuf:"bytes,6,opt,name=doc,proto3" json:"doc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *Setting) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Setting) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetConfigured() string {
+	if x != nil {
+		return x.Configured
+	}
+	return ""
+}
+
+func (x *Setting) GetChangeable() bool {
+	if x != nil {
+		return x.Changeable
+	}
+	return false
+}
+
+func (x *Setting) GetDoc() string {
+	if x != nil {
+		return x.Doc
+	}
+	return ""
+}
+
+type ListSettingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`     // only of this node
+	Prefix        string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"` // only keys that begin so
+	Local         bool                   `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`  // only of the node that is asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSettingsRequest) Reset() {
+	*x = ListSettingsRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSettingsRequest) ProtoMessage() {}
+
+func (x *ListSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSettingsRequest.ProtoReflect.Descriptor instead.
+func (*ListSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ListSettingsRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ListSettingsRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ListSettingsRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+type ListSettingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"` // by key, then node
+	Missing       []*Missing             `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSettingsResponse) Reset() {
+	*x = ListSettingsResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSettingsResponse) ProtoMessage() {}
+
+func (x *ListSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSettingsResponse.ProtoReflect.Descriptor instead.
+func (*ListSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ListSettingsResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *ListSettingsResponse) GetMissing() []*Missing {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+type SetSettingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // empty: on all nodes
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Local         bool                   `protobuf:"varint,5,opt,name=local,proto3" json:"local,omitempty"` // only on the node that is asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSettingRequest) Reset() {
+	*x = SetSettingRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingRequest) ProtoMessage() {}
+
+func (x *SetSettingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingRequest.ProtoReflect.Descriptor instead.
+func (*SetSettingRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *SetSettingRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SetSettingRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *SetSettingRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SetSettingRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *SetSettingRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+type SetSettingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"` // as they are now, or would be
+	Missing       []*Missing             `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSettingResponse) Reset() {
+	*x = SetSettingResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingResponse) ProtoMessage() {}
+
+func (x *SetSettingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingResponse.ProtoReflect.Descriptor instead.
+func (*SetSettingResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *SetSettingResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *SetSettingResponse) GetMissing() []*Missing {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 var File_proto_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_proto_adminpb_admin_proto_rawDesc = "" +
@@ -3476,23 +4548,26 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x14ListRetainedResponse\x124\n" +
 	"\bretained\x18\x01 \x03(\v2\x18.skein.admin.v1.RetainedR\bretained\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\x02 \x01(\tR\tnextToken\"c\n" +
+	"next_token\x18\x02 \x01(\tR\tnextToken\"|\n" +
 	"\x10DrainNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04rate\x18\x02 \x01(\rR\x04rate\x12'\n" +
-	"\x0ftimeout_seconds\x18\x03 \x01(\rR\x0etimeoutSeconds\"w\n" +
+	"\x0ftimeout_seconds\x18\x03 \x01(\rR\x0etimeoutSeconds\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"w\n" +
 	"\rDrainProgress\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04left\x18\x04 \x01(\x04R\x04left\x12\x12\n" +
-	"\x04done\x18\x05 \x01(\bR\x04done\"=\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\"V\n" +
 	"\x11RemoveNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"\x14\n" +
-	"\x12RemoveNodeResponse\"+\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x14\n" +
+	"\x12RemoveNodeResponse\"D\n" +
 	"\x15TransferLeaderRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"0\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"0\n" +
 	"\x16TransferLeaderResponse\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\"\x10\n" +
 	"\x0eVersionRequest\"\x83\x01\n" +
@@ -3532,17 +4607,20 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x04road\x18\x01 \x01(\tR\x04road\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12?\n" +
 	"\rsubscriptions\x18\x03 \x03(\v2\x19.skein.admin.v1.ExplainedR\rsubscriptions\x121\n" +
-	"\amissing\x18\x04 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\"?\n" +
+	"\amissing\x18\x04 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\"X\n" +
 	"\x17DisconnectClientRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05local\x18\x02 \x01(\bR\x05local\".\n" +
+	"\x05local\x18\x02 \x01(\bR\x05local\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\".\n" +
 	"\x18DisconnectClientResponse\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"&\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"?\n" +
 	"\x14DeleteSessionRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x17\n" +
-	"\x15DeleteSessionResponse\"/\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x17\n" +
+	"\x15DeleteSessionResponse\"H\n" +
 	"\x15DeleteRetainedRequest\x12\x16\n" +
-	"\x06filter\x18\x01 \x01(\tR\x06filter\"2\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"2\n" +
 	"\x16DeleteRetainedResponse\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\x04R\adeleted\"j\n" +
 	"\x0ePublishRequest\x12\x14\n" +
@@ -3609,7 +4687,83 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x14\n" +
 	"\x05level\x18\x03 \x01(\tR\x05level\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text2\xb9\r\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"\x0f\n" +
+	"\rBackupRequest\"\x9f\x01\n" +
+	"\vBackupChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x12\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\bR\x04last\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sha256\x18\a \x01(\fR\x06sha256\"Y\n" +
+	"\fRestoreChunk\x125\n" +
+	"\x06header\x18\x01 \x01(\v2\x1d.skein.admin.v1.RestoreHeaderR\x06header\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"j\n" +
+	"\rRestoreHeader\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\xde\x01\n" +
+	"\x0fRestoreResponse\x12!\n" +
+	"\fbackup_index\x18\x01 \x01(\x04R\vbackupIndex\x12\x1a\n" +
+	"\bsessions\x18\x02 \x01(\x04R\bsessions\x12\x1a\n" +
+	"\bretained\x18\x03 \x01(\x04R\bretained\x12\x16\n" +
+	"\x06queued\x18\x04 \x01(\x04R\x06queued\x12+\n" +
+	"\x11replaced_sessions\x18\x05 \x01(\x04R\x10replacedSessions\x12+\n" +
+	"\x11replaced_retained\x18\x06 \x01(\x04R\x10replacedRetained\">\n" +
+	"\x0fSnapshotRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"<\n" +
+	"\x10SnapshotResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"P\n" +
+	"\x11CordonNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n" +
+	"\x02on\x18\x02 \x01(\bR\x02on\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\".\n" +
+	"\x12CordonNodeResponse\x12\x18\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\"\x98\x01\n" +
+	"\x10RebalanceRequest\x12\x12\n" +
+	"\x04rate\x18\x01 \x01(\rR\x04rate\x12+\n" +
+	"\x11tolerance_percent\x18\x02 \x01(\rR\x10tolerancePercent\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05local\x18\x04 \x01(\bR\x05local\x12\x14\n" +
+	"\x05count\x18\x05 \x01(\x04R\x05count\"\x95\x01\n" +
+	"\x11RebalanceProgress\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\aclients\x18\x02 \x01(\x04R\aclients\x12\x14\n" +
+	"\x05share\x18\x03 \x01(\x04R\x05share\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x04R\x05total\x12\x12\n" +
+	"\x04left\x18\x05 \x01(\x04R\x04left\x12\x12\n" +
+	"\x04done\x18\x06 \x01(\bR\x04done\"\x97\x01\n" +
+	"\aSetting\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x04 \x01(\tR\n" +
+	"configured\x12\x1e\n" +
+	"\n" +
+	"changeable\x18\x05 \x01(\bR\n" +
+	"changeable\x12\x10\n" +
+	"\x03doc\x18\x06 \x01(\tR\x03doc\"W\n" +
+	"\x13ListSettingsRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05local\x18\x03 \x01(\bR\x05local\"~\n" +
+	"\x14ListSettingsResponse\x123\n" +
+	"\bsettings\x18\x01 \x03(\v2\x17.skein.admin.v1.SettingR\bsettings\x121\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\"~\n" +
+	"\x11SetSettingRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05local\x18\x05 \x01(\bR\x05local\"|\n" +
+	"\x12SetSettingResponse\x123\n" +
+	"\bsettings\x18\x01 \x03(\v2\x17.skein.admin.v1.SettingR\bsettings\x121\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing2\xf5\x11\n" +
 	"\x05Admin\x12P\n" +
 	"\tListNodes\x12 .skein.admin.v1.ListNodesRequest\x1a!.skein.admin.v1.ListNodesResponse\x12V\n" +
 	"\vListClients\x12\".skein.admin.v1.ListClientsRequest\x1a#.skein.admin.v1.ListClientsResponse\x12Y\n" +
@@ -3630,7 +4784,16 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"ListEvents\x12!.skein.admin.v1.ListEventsRequest\x1a\".skein.admin.v1.ListEventsResponse\x12J\n" +
 	"\vWatchEvents\x12\".skein.admin.v1.WatchEventsRequest\x1a\x15.skein.admin.v1.Event0\x01\x12B\n" +
 	"\x05Trace\x12\x1c.skein.admin.v1.TraceRequest\x1a\x19.skein.admin.v1.TraceStep0\x01\x12>\n" +
-	"\x04Logs\x12\x1b.skein.admin.v1.LogsRequest\x1a\x17.skein.admin.v1.LogLine0\x01\x12J\n" +
+	"\x04Logs\x12\x1b.skein.admin.v1.LogsRequest\x1a\x17.skein.admin.v1.LogLine0\x01\x12F\n" +
+	"\x06Backup\x12\x1d.skein.admin.v1.BackupRequest\x1a\x1b.skein.admin.v1.BackupChunk0\x01\x12J\n" +
+	"\aRestore\x12\x1c.skein.admin.v1.RestoreChunk\x1a\x1f.skein.admin.v1.RestoreResponse(\x01\x12M\n" +
+	"\bSnapshot\x12\x1f.skein.admin.v1.SnapshotRequest\x1a .skein.admin.v1.SnapshotResponse\x12S\n" +
+	"\n" +
+	"CordonNode\x12!.skein.admin.v1.CordonNodeRequest\x1a\".skein.admin.v1.CordonNodeResponse\x12R\n" +
+	"\tRebalance\x12 .skein.admin.v1.RebalanceRequest\x1a!.skein.admin.v1.RebalanceProgress0\x01\x12Y\n" +
+	"\fListSettings\x12#.skein.admin.v1.ListSettingsRequest\x1a$.skein.admin.v1.ListSettingsResponse\x12S\n" +
+	"\n" +
+	"SetSetting\x12!.skein.admin.v1.SetSettingRequest\x1a\".skein.admin.v1.SetSettingResponse\x12J\n" +
 	"\aVersion\x12\x1e.skein.admin.v1.VersionRequest\x1a\x1f.skein.admin.v1.VersionResponse\x12P\n" +
 	"\tStateHash\x12 .skein.admin.v1.StateHashRequest\x1a!.skein.admin.v1.StateHashResponseB+Z)github.com/skein-mqtt/skein/proto/adminpbb\x06proto3"
 
@@ -3646,7 +4809,7 @@ func file_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*Page)(nil),                      // 0: skein.admin.v1.Page
 	(*Missing)(nil),                   // 1: skein.admin.v1.Missing
@@ -3697,19 +4860,35 @@ var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*TraceStep)(nil),                 // 46: skein.admin.v1.TraceStep
 	(*LogsRequest)(nil),               // 47: skein.admin.v1.LogsRequest
 	(*LogLine)(nil),                   // 48: skein.admin.v1.LogLine
-	nil,                               // 49: skein.admin.v1.Client.DroppedEntry
-	nil,                               // 50: skein.admin.v1.Session.DroppedEntry
-	nil,                               // 51: skein.admin.v1.DescribeClientResponse.DroppedEntry
+	(*BackupRequest)(nil),             // 49: skein.admin.v1.BackupRequest
+	(*BackupChunk)(nil),               // 50: skein.admin.v1.BackupChunk
+	(*RestoreChunk)(nil),              // 51: skein.admin.v1.RestoreChunk
+	(*RestoreHeader)(nil),             // 52: skein.admin.v1.RestoreHeader
+	(*RestoreResponse)(nil),           // 53: skein.admin.v1.RestoreResponse
+	(*SnapshotRequest)(nil),           // 54: skein.admin.v1.SnapshotRequest
+	(*SnapshotResponse)(nil),          // 55: skein.admin.v1.SnapshotResponse
+	(*CordonNodeRequest)(nil),         // 56: skein.admin.v1.CordonNodeRequest
+	(*CordonNodeResponse)(nil),        // 57: skein.admin.v1.CordonNodeResponse
+	(*RebalanceRequest)(nil),          // 58: skein.admin.v1.RebalanceRequest
+	(*RebalanceProgress)(nil),         // 59: skein.admin.v1.RebalanceProgress
+	(*Setting)(nil),                   // 60: skein.admin.v1.Setting
+	(*ListSettingsRequest)(nil),       // 61: skein.admin.v1.ListSettingsRequest
+	(*ListSettingsResponse)(nil),      // 62: skein.admin.v1.ListSettingsResponse
+	(*SetSettingRequest)(nil),         // 63: skein.admin.v1.SetSettingRequest
+	(*SetSettingResponse)(nil),        // 64: skein.admin.v1.SetSettingResponse
+	nil,                               // 65: skein.admin.v1.Client.DroppedEntry
+	nil,                               // 66: skein.admin.v1.Session.DroppedEntry
+	nil,                               // 67: skein.admin.v1.DescribeClientResponse.DroppedEntry
 }
 var file_proto_adminpb_admin_proto_depIdxs = []int32{
 	0,  // 0: skein.admin.v1.ListNodesRequest.page:type_name -> skein.admin.v1.Page
 	2,  // 1: skein.admin.v1.ListNodesResponse.nodes:type_name -> skein.admin.v1.Node
 	1,  // 2: skein.admin.v1.ListNodesResponse.missing:type_name -> skein.admin.v1.Missing
-	49, // 3: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
+	65, // 3: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
 	0,  // 4: skein.admin.v1.ListClientsRequest.page:type_name -> skein.admin.v1.Page
 	5,  // 5: skein.admin.v1.ListClientsResponse.clients:type_name -> skein.admin.v1.Client
 	1,  // 6: skein.admin.v1.ListClientsResponse.missing:type_name -> skein.admin.v1.Missing
-	50, // 7: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
+	66, // 7: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
 	0,  // 8: skein.admin.v1.ListSessionsRequest.page:type_name -> skein.admin.v1.Page
 	8,  // 9: skein.admin.v1.ListSessionsResponse.sessions:type_name -> skein.admin.v1.Session
 	1,  // 10: skein.admin.v1.ListSessionsResponse.missing:type_name -> skein.admin.v1.Missing
@@ -3721,7 +4900,7 @@ var file_proto_adminpb_admin_proto_depIdxs = []int32{
 	5,  // 16: skein.admin.v1.DescribeClientResponse.client:type_name -> skein.admin.v1.Client
 	8,  // 17: skein.admin.v1.DescribeClientResponse.session:type_name -> skein.admin.v1.Session
 	11, // 18: skein.admin.v1.DescribeClientResponse.subscriptions:type_name -> skein.admin.v1.Subscription
-	51, // 19: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
+	67, // 19: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
 	1,  // 20: skein.admin.v1.DescribeClientResponse.missing:type_name -> skein.admin.v1.Missing
 	40, // 21: skein.admin.v1.DescribeClientResponse.events:type_name -> skein.admin.v1.Event
 	11, // 22: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
@@ -3732,51 +4911,70 @@ var file_proto_adminpb_admin_proto_depIdxs = []int32{
 	40, // 27: skein.admin.v1.ListEventsResponse.events:type_name -> skein.admin.v1.Event
 	1,  // 28: skein.admin.v1.ListEventsResponse.missing:type_name -> skein.admin.v1.Missing
 	41, // 29: skein.admin.v1.WatchEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
-	3,  // 30: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
-	6,  // 31: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
-	9,  // 32: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
-	12, // 33: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
-	15, // 34: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
-	17, // 35: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
-	19, // 36: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
-	21, // 37: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
-	27, // 38: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
-	29, // 39: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
-	32, // 40: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
-	34, // 41: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
-	36, // 42: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
-	38, // 43: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
-	42, // 44: skein.admin.v1.Admin.ListEvents:input_type -> skein.admin.v1.ListEventsRequest
-	44, // 45: skein.admin.v1.Admin.WatchEvents:input_type -> skein.admin.v1.WatchEventsRequest
-	45, // 46: skein.admin.v1.Admin.Trace:input_type -> skein.admin.v1.TraceRequest
-	47, // 47: skein.admin.v1.Admin.Logs:input_type -> skein.admin.v1.LogsRequest
-	23, // 48: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
-	25, // 49: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
-	4,  // 50: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
-	7,  // 51: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
-	10, // 52: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
-	13, // 53: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
-	16, // 54: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
-	18, // 55: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
-	20, // 56: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
-	22, // 57: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
-	28, // 58: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
-	31, // 59: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
-	33, // 60: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
-	35, // 61: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
-	37, // 62: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
-	39, // 63: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
-	43, // 64: skein.admin.v1.Admin.ListEvents:output_type -> skein.admin.v1.ListEventsResponse
-	40, // 65: skein.admin.v1.Admin.WatchEvents:output_type -> skein.admin.v1.Event
-	46, // 66: skein.admin.v1.Admin.Trace:output_type -> skein.admin.v1.TraceStep
-	48, // 67: skein.admin.v1.Admin.Logs:output_type -> skein.admin.v1.LogLine
-	24, // 68: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
-	26, // 69: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
-	50, // [50:70] is the sub-list for method output_type
-	30, // [30:50] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	52, // 30: skein.admin.v1.RestoreChunk.header:type_name -> skein.admin.v1.RestoreHeader
+	60, // 31: skein.admin.v1.ListSettingsResponse.settings:type_name -> skein.admin.v1.Setting
+	1,  // 32: skein.admin.v1.ListSettingsResponse.missing:type_name -> skein.admin.v1.Missing
+	60, // 33: skein.admin.v1.SetSettingResponse.settings:type_name -> skein.admin.v1.Setting
+	1,  // 34: skein.admin.v1.SetSettingResponse.missing:type_name -> skein.admin.v1.Missing
+	3,  // 35: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
+	6,  // 36: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
+	9,  // 37: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
+	12, // 38: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
+	15, // 39: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
+	17, // 40: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
+	19, // 41: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
+	21, // 42: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
+	27, // 43: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
+	29, // 44: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
+	32, // 45: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
+	34, // 46: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
+	36, // 47: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
+	38, // 48: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
+	42, // 49: skein.admin.v1.Admin.ListEvents:input_type -> skein.admin.v1.ListEventsRequest
+	44, // 50: skein.admin.v1.Admin.WatchEvents:input_type -> skein.admin.v1.WatchEventsRequest
+	45, // 51: skein.admin.v1.Admin.Trace:input_type -> skein.admin.v1.TraceRequest
+	47, // 52: skein.admin.v1.Admin.Logs:input_type -> skein.admin.v1.LogsRequest
+	49, // 53: skein.admin.v1.Admin.Backup:input_type -> skein.admin.v1.BackupRequest
+	51, // 54: skein.admin.v1.Admin.Restore:input_type -> skein.admin.v1.RestoreChunk
+	54, // 55: skein.admin.v1.Admin.Snapshot:input_type -> skein.admin.v1.SnapshotRequest
+	56, // 56: skein.admin.v1.Admin.CordonNode:input_type -> skein.admin.v1.CordonNodeRequest
+	58, // 57: skein.admin.v1.Admin.Rebalance:input_type -> skein.admin.v1.RebalanceRequest
+	61, // 58: skein.admin.v1.Admin.ListSettings:input_type -> skein.admin.v1.ListSettingsRequest
+	63, // 59: skein.admin.v1.Admin.SetSetting:input_type -> skein.admin.v1.SetSettingRequest
+	23, // 60: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
+	25, // 61: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
+	4,  // 62: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
+	7,  // 63: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
+	10, // 64: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
+	13, // 65: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
+	16, // 66: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
+	18, // 67: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
+	20, // 68: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
+	22, // 69: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
+	28, // 70: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
+	31, // 71: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
+	33, // 72: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
+	35, // 73: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
+	37, // 74: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
+	39, // 75: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
+	43, // 76: skein.admin.v1.Admin.ListEvents:output_type -> skein.admin.v1.ListEventsResponse
+	40, // 77: skein.admin.v1.Admin.WatchEvents:output_type -> skein.admin.v1.Event
+	46, // 78: skein.admin.v1.Admin.Trace:output_type -> skein.admin.v1.TraceStep
+	48, // 79: skein.admin.v1.Admin.Logs:output_type -> skein.admin.v1.LogLine
+	50, // 80: skein.admin.v1.Admin.Backup:output_type -> skein.admin.v1.BackupChunk
+	53, // 81: skein.admin.v1.Admin.Restore:output_type -> skein.admin.v1.RestoreResponse
+	55, // 82: skein.admin.v1.Admin.Snapshot:output_type -> skein.admin.v1.SnapshotResponse
+	57, // 83: skein.admin.v1.Admin.CordonNode:output_type -> skein.admin.v1.CordonNodeResponse
+	59, // 84: skein.admin.v1.Admin.Rebalance:output_type -> skein.admin.v1.RebalanceProgress
+	62, // 85: skein.admin.v1.Admin.ListSettings:output_type -> skein.admin.v1.ListSettingsResponse
+	64, // 86: skein.admin.v1.Admin.SetSetting:output_type -> skein.admin.v1.SetSettingResponse
+	24, // 87: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
+	26, // 88: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
+	62, // [62:89] is the sub-list for method output_type
+	35, // [35:62] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_proto_adminpb_admin_proto_init() }
@@ -3790,7 +4988,7 @@ func file_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_adminpb_admin_proto_rawDesc), len(file_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -40,6 +40,13 @@ const (
 	Admin_WatchEvents_FullMethodName       = "/skein.admin.v1.Admin/WatchEvents"
 	Admin_Trace_FullMethodName             = "/skein.admin.v1.Admin/Trace"
 	Admin_Logs_FullMethodName              = "/skein.admin.v1.Admin/Logs"
+	Admin_Backup_FullMethodName            = "/skein.admin.v1.Admin/Backup"
+	Admin_Restore_FullMethodName           = "/skein.admin.v1.Admin/Restore"
+	Admin_Snapshot_FullMethodName          = "/skein.admin.v1.Admin/Snapshot"
+	Admin_CordonNode_FullMethodName        = "/skein.admin.v1.Admin/CordonNode"
+	Admin_Rebalance_FullMethodName         = "/skein.admin.v1.Admin/Rebalance"
+	Admin_ListSettings_FullMethodName      = "/skein.admin.v1.Admin/ListSettings"
+	Admin_SetSetting_FullMethodName        = "/skein.admin.v1.Admin/SetSetting"
 	Admin_Version_FullMethodName           = "/skein.admin.v1.Admin/Version"
 	Admin_StateHash_FullMethodName         = "/skein.admin.v1.Admin/StateHash"
 )
@@ -89,6 +96,25 @@ type AdminClient interface {
 	Trace(ctx context.Context, in *TraceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TraceStep], error)
 	// Logs streams the lines that a node has lately logged, and those that come. NOT_FOUND: no such node.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogLine], error)
+	// Backup streams the replicated state as it stands at one index, which holds everything that was
+	// acknowledged before the call: sessions with their queues and QoS 2 states, retained messages, wills.
+	// The first chunk names the index, the last one the size and digest of all data.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
+	// Restore replaces the replicated state with a backup's, of a cluster of whatever size. The first message
+	// is the header, data follows. Every client of the cluster is disconnected. FAILED_PRECONDITION: there is
+	// state that would be lost, and force is not set.
+	Restore(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreChunk, RestoreResponse], error)
+	// Snapshot has a node write a snapshot of its state and shorten its log.
+	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error)
+	// CordonNode keeps new clients away from a node, or lets them in again; those that it has stay.
+	CordonNode(ctx context.Context, in *CordonNodeRequest, opts ...grpc.CallOption) (*CordonNodeResponse, error)
+	// Rebalance asks clients of nodes that have more than their share to move, gently; the stream reports how
+	// far it is. Ending the call ends it.
+	Rebalance(ctx context.Context, in *RebalanceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RebalanceProgress], error)
+	// ListSettings lists every key of the configuration with its value, node by node.
+	ListSettings(ctx context.Context, in *ListSettingsRequest, opts ...grpc.CallOption) (*ListSettingsResponse, error)
+	// SetSetting changes a key that may be changed while a node runs, until it restarts.
+	SetSetting(ctx context.Context, in *SetSettingRequest, opts ...grpc.CallOption) (*SetSettingResponse, error)
 	// Version tells what the node that was asked runs.
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
 	// StateHash is a digest of the node's replicated state: equal on all nodes at the same index.
@@ -319,6 +345,97 @@ func (c *adminClient) Logs(ctx context.Context, in *LogsRequest, opts ...grpc.Ca
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_LogsClient = grpc.ServerStreamingClient[LogLine]
 
+func (c *adminClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[4], Admin_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_BackupClient = grpc.ServerStreamingClient[BackupChunk]
+
+func (c *adminClient) Restore(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreChunk, RestoreResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[5], Admin_Restore_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestoreChunk, RestoreResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RestoreClient = grpc.ClientStreamingClient[RestoreChunk, RestoreResponse]
+
+func (c *adminClient) Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SnapshotResponse)
+	err := c.cc.Invoke(ctx, Admin_Snapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) CordonNode(ctx context.Context, in *CordonNodeRequest, opts ...grpc.CallOption) (*CordonNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CordonNodeResponse)
+	err := c.cc.Invoke(ctx, Admin_CordonNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Rebalance(ctx context.Context, in *RebalanceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RebalanceProgress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[6], Admin_Rebalance_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RebalanceRequest, RebalanceProgress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RebalanceClient = grpc.ServerStreamingClient[RebalanceProgress]
+
+func (c *adminClient) ListSettings(ctx context.Context, in *ListSettingsRequest, opts ...grpc.CallOption) (*ListSettingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSettingsResponse)
+	err := c.cc.Invoke(ctx, Admin_ListSettings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) SetSetting(ctx context.Context, in *SetSettingRequest, opts ...grpc.CallOption) (*SetSettingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetSettingResponse)
+	err := c.cc.Invoke(ctx, Admin_SetSetting_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VersionResponse)
@@ -384,6 +501,25 @@ type AdminServer interface {
 	Trace(*TraceRequest, grpc.ServerStreamingServer[TraceStep]) error
 	// Logs streams the lines that a node has lately logged, and those that come. NOT_FOUND: no such node.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogLine]) error
+	// Backup streams the replicated state as it stands at one index, which holds everything that was
+	// acknowledged before the call: sessions with their queues and QoS 2 states, retained messages, wills.
+	// The first chunk names the index, the last one the size and digest of all data.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
+	// Restore replaces the replicated state with a backup's, of a cluster of whatever size. The first message
+	// is the header, data follows. Every client of the cluster is disconnected. FAILED_PRECONDITION: there is
+	// state that would be lost, and force is not set.
+	Restore(grpc.ClientStreamingServer[RestoreChunk, RestoreResponse]) error
+	// Snapshot has a node write a snapshot of its state and shorten its log.
+	Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error)
+	// CordonNode keeps new clients away from a node, or lets them in again; those that it has stay.
+	CordonNode(context.Context, *CordonNodeRequest) (*CordonNodeResponse, error)
+	// Rebalance asks clients of nodes that have more than their share to move, gently; the stream reports how
+	// far it is. Ending the call ends it.
+	Rebalance(*RebalanceRequest, grpc.ServerStreamingServer[RebalanceProgress]) error
+	// ListSettings lists every key of the configuration with its value, node by node.
+	ListSettings(context.Context, *ListSettingsRequest) (*ListSettingsResponse, error)
+	// SetSetting changes a key that may be changed while a node runs, until it restarts.
+	SetSetting(context.Context, *SetSettingRequest) (*SetSettingResponse, error)
 	// Version tells what the node that was asked runs.
 	Version(context.Context, *VersionRequest) (*VersionResponse, error)
 	// StateHash is a digest of the node's replicated state: equal on all nodes at the same index.
@@ -451,6 +587,27 @@ func (UnimplementedAdminServer) Trace(*TraceRequest, grpc.ServerStreamingServer[
 }
 func (UnimplementedAdminServer) Logs(*LogsRequest, grpc.ServerStreamingServer[LogLine]) error {
 	return status.Error(codes.Unimplemented, "method Logs not implemented")
+}
+func (UnimplementedAdminServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedAdminServer) Restore(grpc.ClientStreamingServer[RestoreChunk, RestoreResponse]) error {
+	return status.Error(codes.Unimplemented, "method Restore not implemented")
+}
+func (UnimplementedAdminServer) Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Snapshot not implemented")
+}
+func (UnimplementedAdminServer) CordonNode(context.Context, *CordonNodeRequest) (*CordonNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CordonNode not implemented")
+}
+func (UnimplementedAdminServer) Rebalance(*RebalanceRequest, grpc.ServerStreamingServer[RebalanceProgress]) error {
+	return status.Error(codes.Unimplemented, "method Rebalance not implemented")
+}
+func (UnimplementedAdminServer) ListSettings(context.Context, *ListSettingsRequest) (*ListSettingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSettings not implemented")
+}
+func (UnimplementedAdminServer) SetSetting(context.Context, *SetSettingRequest) (*SetSettingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetSetting not implemented")
 }
 func (UnimplementedAdminServer) Version(context.Context, *VersionRequest) (*VersionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
@@ -775,6 +932,107 @@ func _Admin_Logs_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_LogsServer = grpc.ServerStreamingServer[LogLine]
 
+func _Admin_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_BackupServer = grpc.ServerStreamingServer[BackupChunk]
+
+func _Admin_Restore_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServer).Restore(&grpc.GenericServerStream[RestoreChunk, RestoreResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RestoreServer = grpc.ClientStreamingServer[RestoreChunk, RestoreResponse]
+
+func _Admin_Snapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Snapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Snapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Snapshot(ctx, req.(*SnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_CordonNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CordonNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).CordonNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_CordonNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).CordonNode(ctx, req.(*CordonNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Rebalance_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RebalanceRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Rebalance(m, &grpc.GenericServerStream[RebalanceRequest, RebalanceProgress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RebalanceServer = grpc.ServerStreamingServer[RebalanceProgress]
+
+func _Admin_ListSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSettingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListSettings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListSettings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListSettings(ctx, req.(*ListSettingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_SetSetting_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetSettingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SetSetting(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SetSetting_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SetSetting(ctx, req.(*SetSettingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Version_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VersionRequest)
 	if err := dec(in); err != nil {
@@ -875,6 +1133,22 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_ListEvents_Handler,
 		},
 		{
+			MethodName: "Snapshot",
+			Handler:    _Admin_Snapshot_Handler,
+		},
+		{
+			MethodName: "CordonNode",
+			Handler:    _Admin_CordonNode_Handler,
+		},
+		{
+			MethodName: "ListSettings",
+			Handler:    _Admin_ListSettings_Handler,
+		},
+		{
+			MethodName: "SetSetting",
+			Handler:    _Admin_SetSetting_Handler,
+		},
+		{
 			MethodName: "Version",
 			Handler:    _Admin_Version_Handler,
 		},
@@ -902,6 +1176,21 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Logs",
 			Handler:       _Admin_Logs_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Backup",
+			Handler:       _Admin_Backup_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Restore",
+			Handler:       _Admin_Restore_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Rebalance",
+			Handler:       _Admin_Rebalance_Handler,
 			ServerStreams: true,
 		},
 	},

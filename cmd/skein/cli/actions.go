@@ -18,6 +18,7 @@ import (
 func newDrain(a *asker) *cobra.Command {
 	var rate uint32
 	var limit time.Duration
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "drain NODE",
 		Short: "Move all clients off a node and take it out of service",
@@ -28,24 +29,26 @@ func newDrain(a *asker) *cobra.Command {
 	}
 	a.flags(cmd)
 	cmd.Flags().Uint32Var(&rate, "rate", 0, "connections to let go per second (0: as the node is configured)")
+	dryRunFlag(cmd.Flags(), &dryRun)
 	cmd.Flags().DurationVar(&limit, "timeout", 0, "how long the drain may take (0: as the node is configured)")
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return a.ask(func(c adminpb.AdminClient) error {
 			stream, err := c.DrainNode(cmd.Context(), &adminpb.DrainNodeRequest{
-				Node: args[0], Rate: rate, TimeoutSeconds: uint32((limit + time.Second - 1) / time.Second),
+				Node: args[0], Rate: rate, TimeoutSeconds: uint32((limit + time.Second - 1) / time.Second), DryRun: dryRun,
 			})
 			if err != nil {
 				return err
 			}
-			return a.follow(args[0], stream.Recv)
+			return a.follow(args[0], dryRun, stream.Recv)
 		})
 	})
 	return cmd
 }
 
-// follow prints a line when something has changed.
-func (a *asker) follow(node string, next func() (*adminpb.DrainProgress, error)) error {
-	last := ""
+// follow shows how far a drain is until it is over.
+func (a *asker) follow(node string, dryRun bool, next func() (*adminpb.DrainProgress, error)) error {
+	bars := newBars(a.env.Out)
+	defer bars.end()
 	for {
 		p, err := next()
 		if errors.Is(err, io.EOF) {
@@ -54,14 +57,15 @@ func (a *asker) follow(node string, next func() (*adminpb.DrainProgress, error))
 		if err != nil {
 			return err
 		}
-		if p.Done {
-			fmt.Fprintf(a.env.Out, "node/%s drained\n", node)
+		switch {
+		case p.Done && dryRun:
+			bars.line(fmt.Sprintf("node/%s would be drained of %d clients (dry run)", node, p.Total))
+			return nil
+		case p.Done:
+			bars.line(fmt.Sprintf("node/%s drained", node))
 			return nil
 		}
-		if line := fmt.Sprintf("%s: %s, %d of %d clients left", node, p.Phase, p.Left, p.Total); line != last {
-			fmt.Fprintln(a.env.Out, line)
-			last = line
-		}
+		bars.show(node, p.Phase, p.Total, p.Left)
 	}
 }
 
@@ -72,20 +76,21 @@ func newRemove(a *asker) *cobra.Command {
 			return usageError("'%s' wants what to remove: node NODE", cmd.CommandPath())
 		},
 	}
-	var force bool
+	var force, dryRun bool
 	node := &cobra.Command{
 		Use: "node NODE", Short: "Take a node out of the cluster for good", Args: arguments("NODE"),
 		Long: "Take a node out of the cluster for good: it loses its vote and its place in the list. Drain it and\n" +
 			"stop it first. A node that was removed comes back only with an empty data folder.",
 	}
 	a.flags(node)
+	dryRunFlag(node.Flags(), &dryRun)
 	node.Flags().BoolVar(&force, "force", false, "also when it is in service; its clients are cut off")
 	node.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
-			if _, err := c.RemoveNode(ctx, &adminpb.RemoveNodeRequest{Node: args[0], Force: force}); err != nil {
+			if _, err := c.RemoveNode(ctx, &adminpb.RemoveNodeRequest{Node: args[0], Force: force, DryRun: dryRun}); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.env.Out, "node/%s removed\n", args[0])
+			fmt.Fprintf(a.env.Out, "node/%s %s%s\n", args[0], would(dryRun, "removed", "would be removed"), dry(dryRun))
 			return nil
 		})
 	})
@@ -94,21 +99,34 @@ func newRemove(a *asker) *cobra.Command {
 }
 
 func newTransfer(a *asker) *cobra.Command {
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use: "transfer-leader [NODE]", Short: "Hand leadership of the log to another node", Args: arguments("[NODE]"),
 	}
 	a.flags(cmd)
+	dryRunFlag(cmd.Flags(), &dryRun)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
-			res, err := c.TransferLeader(ctx, &adminpb.TransferLeaderRequest{Node: strings.Join(args, "")})
+			res, err := c.TransferLeader(ctx, &adminpb.TransferLeaderRequest{Node: strings.Join(args, ""), DryRun: dryRun})
 			if err != nil {
 				return err
+			}
+			if dryRun {
+				fmt.Fprintf(a.env.Out, "node/%s would lead (dry run)\n", orElse(res.Leader, "that is furthest"))
+				return nil
 			}
 			fmt.Fprintf(a.env.Out, "node/%s leads\n", res.Leader)
 			return nil
 		})
 	})
 	return cmd
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
 }
 
 func newHealthcheck(env *Env) *cobra.Command {

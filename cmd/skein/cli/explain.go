@@ -68,12 +68,14 @@ func newDisconnect(a *asker) *cobra.Command {
 		Long: "Close a client's connection, wherever it is. A client of MQTT 5.0 is told 0x98 (administrative action);\n" +
 			"its will is published, its session stays, and it may connect again.",
 	}
+	var dryRun bool
+	dryRunFlag(cmd.Flags(), &dryRun)
 	a.flags(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
-			res, err := c.DisconnectClient(ctx, &adminpb.DisconnectClientRequest{Id: args[0]})
+			res, err := c.DisconnectClient(ctx, &adminpb.DisconnectClientRequest{Id: args[0], DryRun: dryRun})
 			if err == nil {
-				fmt.Fprintf(a.env.Out, "client/%s disconnected from %s\n", readable([]byte(args[0]), 200), res.Node)
+				fmt.Fprintf(a.env.Out, "client/%s %s from %s%s\n", readable([]byte(args[0]), 200), would(dryRun, "disconnected", "would be disconnected"), res.Node, dry(dryRun))
 			}
 			return err
 		})
@@ -93,12 +95,14 @@ func newDelete(a *asker) *cobra.Command {
 		Long: "End a session, with its queue and subscriptions, and close its connection if it has one. What was queued\n" +
 			"counts as session_ended.",
 	}
+	var dryRun bool
+	dryRunFlag(session.Flags(), &dryRun)
 	a.flags(session)
 	session.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
-			_, err := c.DeleteSession(ctx, &adminpb.DeleteSessionRequest{Id: args[0]})
+			_, err := c.DeleteSession(ctx, &adminpb.DeleteSessionRequest{Id: args[0], DryRun: dryRun})
 			if err == nil {
-				fmt.Fprintf(a.env.Out, "session/%s deleted\n", readable([]byte(args[0]), 200))
+				fmt.Fprintf(a.env.Out, "session/%s %s%s\n", readable([]byte(args[0]), 200), would(dryRun, "deleted", "would be deleted"), dry(dryRun))
 			}
 			return err
 		})
@@ -106,12 +110,13 @@ func newDelete(a *asker) *cobra.Command {
 	retained := &cobra.Command{
 		Use: "retained FILTER", Short: "Remove the retained messages that match a filter", Args: arguments("FILTER"),
 	}
+	dryRunFlag(retained.Flags(), &dryRun)
 	a.flags(retained)
 	retained.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
-			res, err := c.DeleteRetained(ctx, &adminpb.DeleteRetainedRequest{Filter: args[0]})
+			res, err := c.DeleteRetained(ctx, &adminpb.DeleteRetainedRequest{Filter: args[0], DryRun: dryRun})
 			if err == nil {
-				fmt.Fprintf(a.env.Out, "%d retained messages deleted\n", res.Deleted)
+				fmt.Fprintf(a.env.Out, "%d retained messages %s%s\n", res.Deleted, would(dryRun, "deleted", "would be deleted"), dry(dryRun))
 			}
 			return err
 		})

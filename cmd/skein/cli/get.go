@@ -47,9 +47,9 @@ type getOptions struct {
 
 func newGet(a *asker) *cobra.Command {
 	get := &cobra.Command{
-		Use: "get", Short: "List nodes, clients, sessions, subscriptions or retained messages", Args: subcommand,
+		Use: "get", Short: "List nodes, clients, sessions, subscriptions, retained messages or settings", Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError("'%s' wants what to list: nodes, clients, sessions, subscriptions or retained", cmd.CommandPath())
+			return usageError("'%s' wants what to list: nodes, clients, sessions, subscriptions, retained or settings", cmd.CommandPath())
 		},
 	}
 	for _, r := range resources() {
@@ -63,6 +63,9 @@ func newGetOne(a *asker, r resource) *cobra.Command {
 	use := r.name + " [NAME…]"
 	if r.server {
 		use = r.name + " [FILTER]"
+		if r.name == "settings" {
+			use = r.name + " [PREFIX]"
+		}
 	}
 	cmd := &cobra.Command{Use: use, Aliases: append(r.aliases, r.singular), Short: r.short}
 	if r.server {

@@ -51,7 +51,7 @@ func yes(b bool) string {
 }
 
 func resources() []resource {
-	return []resource{nodes(), clients(), sessions(), subscriptions(), retained()}
+	return []resource{nodes(), clients(), sessions(), subscriptions(), retained(), settings()}
 }
 
 func nodes() resource {

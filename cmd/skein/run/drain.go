@@ -12,17 +12,19 @@ import (
 // drain takes the node out of service without losing anything, once: at SIGTERM, or when an
 // operator orders it. A node that was drained stays so until it is started again.
 type drain struct {
-	rate    int
-	timeout time.Duration
-	notice  time.Duration // between not being ready and turning clients away
-	logger  *slog.Logger
+	logger *slog.Logger
 
 	// In order: leadership goes, notice passes, clients go, the node's own incarnation ends.
 	transfer func(context.Context) error
 	clients  func(ctx context.Context, rate int, progress func(total, left int)) error
 	leave    func(context.Context) error
 
-	mu     sync.Mutex
+	mu       sync.Mutex
+	rate     int
+	timeout  time.Duration
+	notice   time.Duration // between not being ready and turning clients away
+	patience time.Duration // with one client
+
 	group  sync.WaitGroup
 	ended  chan struct{} // nil until it is started
 	now    string        // what it does; empty until it is started
@@ -64,7 +66,7 @@ func (d *drain) run(ctx context.Context, rate int) {
 		// The others elect a leader without our help, only later.
 		d.logger.Warn("leadership was not handed over", "error", err)
 	}
-	if left := d.notice - time.Since(begin); left > 0 {
+	if left := d.noticePeriod() - time.Since(begin); left > 0 {
 		d.set("not ready; load balancers have yet to notice")
 		select {
 		case <-ctx.Done():
@@ -95,6 +97,25 @@ func (d *drain) run(ctx context.Context, rate int) {
 		d.now = "drain failed: " + err.Error()
 	}
 	d.logger.Info("drain ended", "took", time.Since(begin).Round(time.Millisecond).String(), "clients", d.total, "left", d.left, "error", err)
+}
+
+// adjust changes what a drain goes by.
+func (d *drain) adjust(change func(*drain)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(d)
+}
+
+func (d *drain) noticePeriod() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.notice
+}
+
+func (d *drain) clientPatience() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.patience
 }
 
 func (d *drain) set(phase string) {

@@ -44,7 +44,8 @@ func TestDrain(t *testing.T) {
 	}, &order)
 	h := &health{
 		drain: d, inService: func() bool { return true }, grace: 3 * time.Second, quarantined: func() string { return "" },
-		lease: func() (bool, time.Duration) { return true, 0 }, low: func() (bool, uint64, uint64) { return true, 1 << 20, 2 << 20 },
+		cordoned: func() bool { return false },
+		lease:    func() (bool, time.Duration) { return true, 0 }, low: func() (bool, uint64, uint64) { return true, 1 << 20, 2 << 20 },
 	}
 	if s, reason := h.Ready(); s != httpd.NotReady || !strings.Contains(reason, "1 MiB free, less than 2 MiB") {
 		t.Errorf("%v %s", s, reason)
@@ -120,7 +121,8 @@ func TestDrainCutShort(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	h := &health{drain: &drain{}, quarantined: func() string { return "" }, grace: 3 * time.Second, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
+	held := false
+	h := &health{cordoned: func() bool { return held }, drain: &drain{}, quarantined: func() string { return "" }, grace: 3 * time.Second, low: func() (bool, uint64, uint64) { return false, 0, 0 }}
 	for _, test := range []struct {
 		serving, leased bool
 		lost            time.Duration
@@ -137,5 +139,13 @@ func TestReady(t *testing.T) {
 		if s, reason := h.Ready(); s != test.want || !strings.Contains(reason, test.reason) {
 			t.Errorf("%+v: %v %q", test, s, reason)
 		}
+	}
+	held = true
+	if s, _ := h.Ready(); s != httpd.NotReady {
+		t.Errorf("cordoned and without a lease: %v", s)
+	}
+	h.lease = func() (bool, time.Duration) { return true, 0 }
+	if s, reason := h.Ready(); s != httpd.Cordoned || reason == "" {
+		t.Errorf("cordoned: %v %q", s, reason)
 	}
 }

@@ -16,6 +16,7 @@ type health struct {
 	quarantined func() string
 	lease       func() (leased bool, lost time.Duration)
 	low         func() (low bool, free, mark uint64)
+	cordoned    func() bool
 	drain       *drain
 	grace       time.Duration
 }
@@ -36,6 +37,8 @@ func (h *health) Ready() (httpd.State, string) {
 	}
 	leased, lost := h.lease()
 	switch {
+	case (leased || lost <= h.grace) && h.cordoned():
+		return httpd.Cordoned, "an operator keeps new clients away"
 	case leased:
 		return httpd.Ready, ""
 	case lost <= h.grace:

@@ -61,6 +61,7 @@ type node struct {
 
 	mu     sync.Mutex
 	served bool
+	now    *config.Config // cfg with what has been changed since; see changeable
 }
 
 // Run runs a node until ctx ends or a signal comes: SIGTERM and SIGINT let its clients go first, a
@@ -164,7 +165,7 @@ func (n *node) wait(ctx context.Context, signals <-chan os.Signal) error {
 
 // open opens the parts. On an error, those that were opened are closed.
 func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
-	n := &node{cfg: cfg, started: time.Now(), events: event.New(cfg.Admin.Events)}
+	n := &node{cfg: cfg, now: cfg, started: time.Now(), events: event.New(cfg.Admin.Events)}
 	if cfg.Admin.LogLines > 0 {
 		n.lines = ring.New[admin.Line](cfg.Admin.LogLines)
 	}
@@ -193,6 +194,10 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 		return nil, err
 	}
 	n.rules.OnChange(n.broker.AccessChanged)
+	if cordoned(cfg.Data.Dir) {
+		n.broker.Cordon(true)
+		n.logger.Warn("this node is cordoned: it takes no clients until 'skein uncordon'")
+	}
 	if err := n.bind(); err != nil { // before anything is written: a taken port is the commonest error
 		return nil, err
 	}
@@ -207,15 +212,15 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 		Changed: n.diskChanged,
 	})
 	n.drain = &drain{
-		rate: cfg.Drain.Rate, timeout: cfg.Drain.Timeout, notice: cfg.Drain.Notice, logger: n.logger,
+		rate: cfg.Drain.Rate, timeout: cfg.Drain.Timeout, notice: cfg.Drain.Notice, patience: cfg.Drain.ClientTimeout, logger: n.logger,
 		transfer: n.cluster.HandOver,
 		clients: func(ctx context.Context, rate int, progress func(total, left int)) error {
-			return n.broker.Drain(ctx, rate, cfg.Drain.ClientTimeout, progress)
+			return n.broker.Drain(ctx, rate, n.drain.clientPatience(), progress)
 		},
 		leave: n.cluster.Leave,
 	}
 	n.health = &health{
-		inService: n.hasServed, quarantined: n.cluster.Quarantined, lease: n.cluster.LeaseState, low: n.disk.Low, drain: n.drain, grace: cfg.Cluster.Grace,
+		inService: n.hasServed, quarantined: n.cluster.Quarantined, lease: n.cluster.LeaseState, low: n.disk.Low, drain: n.drain, grace: cfg.Cluster.Grace, cordoned: n.broker.Cordoned,
 	}
 	if err := n.openServices(); err != nil {
 		return nil, err
@@ -317,7 +322,7 @@ func (n *node) openServices() (err error) {
 	if n.cfg.Admin.Listen != "" {
 		n.admin, err = admin.Open(admin.Config{
 			Self: n.id, Listen: n.cfg.Admin.Listen, Version: versionInfo(n.id), Logger: n.logger,
-			Events: n.events, Tracer: &n.tracer, Lines: n.lines,
+			Events: n.events, Tracer: &n.tracer, Lines: n.lines, Folder: n.cfg.Data.Dir,
 		}, state{n.fsm}, local{n}, operators{n})
 		if err != nil {
 			return err
