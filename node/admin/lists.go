@@ -22,6 +22,10 @@ func (s *Server) ListNodes(ctx context.Context, req *adminpb.ListNodesRequest) (
 	if err != nil {
 		return nil, err
 	}
+	sel, err := parseSelector(req.GetPage().GetSelector(), &adminpb.Node{})
+	if err != nil {
+		return nil, err
+	}
 	rows := s.cluster.Nodes()
 	res := &adminpb.ListNodesResponse{}
 	list := smallest[*adminpb.Node]{size: size, after: req.GetPage().GetToken(), key: (*adminpb.Node).GetId}
@@ -58,7 +62,9 @@ func (s *Server) ListNodes(ctx context.Context, req *adminpb.ListNodesRequest) (
 				row.Applied, row.Started, row.Version = said.Applied, said.Started, said.Version
 			}
 		}
-		list.add(row)
+		if sel.takes(row) {
+			list.add(row)
+		}
 	}
 	res.Nodes, res.NextToken = list.page()
 	return res, nil
@@ -70,12 +76,18 @@ func (s *Server) ListClients(ctx context.Context, req *adminpb.ListClientsReques
 	if err != nil {
 		return nil, err
 	}
+	sel, err := parseSelector(req.GetPage().GetSelector(), &adminpb.Client{})
+	if err != nil {
+		return nil, err
+	}
 	after := req.GetPage().GetToken()
 	list := smallest[*adminpb.Client]{size: size, after: after, key: (*adminpb.Client).GetId}
 	if req.Node == "" || req.Node == s.config.Self {
 		s.local.Clients(func(c *adminpb.Client) bool {
 			c.Node = s.config.Self
-			list.add(c)
+			if sel.takes(c) {
+				list.add(c)
+			}
 			return true
 		})
 	}
@@ -89,7 +101,7 @@ func (s *Server) ListClients(ctx context.Context, req *adminpb.ListClientsReques
 		return nil, err
 	}
 	answers, missing := gather(ctx, s, nodes, func(ctx context.Context, c adminpb.AdminClient) (*adminpb.ListClientsResponse, error) {
-		return c.ListClients(ctx, &adminpb.ListClientsRequest{Page: &adminpb.Page{Size: uint32(size), Token: after, Local: true}})
+		return c.ListClients(ctx, &adminpb.ListClientsRequest{Page: &adminpb.Page{Size: uint32(size), Token: after, Local: true, Selector: req.Page.GetSelector()}})
 	})
 	more := false
 	for _, a := range answers {
@@ -106,8 +118,7 @@ func (s *Server) ListClients(ctx context.Context, req *adminpb.ListClientsReques
 		}
 		n := 0
 		s.state.Clients(after, func(c *adminpb.Client) bool {
-			if silent[c.Node] {
-				c.Partial = true
+			if c.Partial = true; silent[c.Node] && sel.takes(c) {
 				list.add(c)
 				n++
 			}
@@ -157,9 +168,13 @@ func (s *Server) ListSessions(_ context.Context, req *adminpb.ListSessionsReques
 	if err != nil {
 		return nil, err
 	}
+	sel, err := parseSelector(req.GetPage().GetSelector(), &adminpb.Session{})
+	if err != nil {
+		return nil, err
+	}
 	res := &adminpb.ListSessionsResponse{}
 	s.state.Sessions(req.GetPage().GetToken(), func(one *adminpb.Session) bool {
-		if req.Node != "" && (one.Node != req.Node || !one.Connected) {
+		if req.Node != "" && (one.Node != req.Node || !one.Connected) || !sel.takes(one) {
 			return true
 		}
 		if len(res.Sessions) == size {
@@ -183,10 +198,14 @@ func (s *Server) ListSubscriptions(ctx context.Context, req *adminpb.ListSubscri
 			return nil, status.Errorf(codes.InvalidArgument, "topic: %v", err)
 		}
 	}
+	sel, err := parseSelector(req.GetPage().GetSelector(), &adminpb.Subscription{}, "node")
+	if err != nil {
+		return nil, err
+	}
 	after := req.GetPage().GetToken()
 	list := smallest[*adminpb.Subscription]{size: size, after: after, key: subscriptionKey}
 	add := func(sub *adminpb.Subscription) bool {
-		wanted := (req.Client == "" || sub.Client == req.Client) && (req.Topic == "" || topic.Match(sub.Filter, req.Topic))
+		wanted := (req.Client == "" || sub.Client == req.Client) && (req.Topic == "" || topic.Match(sub.Filter, req.Topic)) && sel.takes(sub)
 		if wanted {
 			list.add(sub)
 		}
@@ -204,7 +223,7 @@ func (s *Server) ListSubscriptions(ctx context.Context, req *adminpb.ListSubscri
 	}
 	answers, missing := gather(ctx, s, s.cluster.Nodes(), func(ctx context.Context, c adminpb.AdminClient) (*adminpb.ListSubscriptionsResponse, error) {
 		return c.ListSubscriptions(ctx, &adminpb.ListSubscriptionsRequest{
-			Page: &adminpb.Page{Size: uint32(size), Token: after, Local: true}, Client: req.Client, Topic: req.Topic,
+			Page: &adminpb.Page{Size: uint32(size), Token: after, Local: true, Selector: req.Page.GetSelector()}, Client: req.Client, Topic: req.Topic,
 		})
 	})
 	res.Missing = missing
@@ -262,14 +281,21 @@ func (s *Server) ListRetained(_ context.Context, req *adminpb.ListRetainedReques
 			return nil, status.Errorf(codes.InvalidArgument, "filter: %v", err)
 		}
 	}
+	sel, err := parseSelector(req.GetPage().GetSelector(), &adminpb.Retained{})
+	if err != nil {
+		return nil, err
+	}
 	res := &adminpb.ListRetainedResponse{}
 	held := 0
 	s.state.Retained(req.Filter, req.GetPage().GetToken(), func(one *adminpb.Retained) bool {
+		one.Size = uint64(len(one.Payload))
+		if !sel.takes(one) {
+			return true
+		}
 		if n := len(res.Retained); n == size || held > pageBytes {
 			res.NextToken = res.Retained[n-1].Topic
 			return false
 		}
-		one.Size = uint64(len(one.Payload))
 		if !req.Payload && len(one.Payload) > 64 {
 			one.Payload = one.Payload[:64:64]
 		}

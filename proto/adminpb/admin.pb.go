@@ -26,10 +26,13 @@ const (
 
 // Scope of a list. A list asked with local set answers for the node alone and asks nobody else.
 type Page struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Size          uint32                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`  // items at most; 0: 500; never more than 5000
-	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"` // next_token of the page before; empty: the first page
-	Local         bool                   `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Size  uint32                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`  // items at most; 0: 500; never more than 5000
+	Token string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"` // next_token of the page before; empty: the first page
+	Local bool                   `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
+	// Only items with these fields, as in "node=node1,state!=ready,queued>100,address~10.0.": = and !=, ~ for
+	// "contains", > and < for numbers, all of them. Fields have the names of the item's message, in JSON or here.
+	Selector      string `protobuf:"bytes,4,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,6 +86,13 @@ func (x *Page) GetLocal() bool {
 		return x.Local
 	}
 	return false
+}
+
+func (x *Page) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
 }
 
 // Missing is a node whose part of an answer is missing.
@@ -4413,11 +4423,12 @@ var File_proto_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x19proto/adminpb/admin.proto\x12\x0eskein.admin.v1\"F\n" +
+	"\x19proto/adminpb/admin.proto\x12\x0eskein.admin.v1\"b\n" +
 	"\x04Page\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\rR\x04size\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x14\n" +
-	"\x05local\x18\x03 \x01(\bR\x05local\"5\n" +
+	"\x05local\x18\x03 \x01(\bR\x05local\x12\x1a\n" +
+	"\bselector\x18\x04 \x01(\tR\bselector\"5\n" +
 	"\aMissing\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8c\x03\n" +

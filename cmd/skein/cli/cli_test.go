@@ -178,13 +178,15 @@ func (fake) DeleteRetained(context.Context, *adminpb.DeleteRetainedRequest) (*ad
 	return &adminpb.DeleteRetainedResponse{Deleted: 12}, nil
 }
 
-func serve(t *testing.T) string {
+func serve(t *testing.T) string { return serveAdmin(t, fake{}) }
+
+func serveAdmin(t *testing.T, service adminpb.AdminServer) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer()
-	adminpb.RegisterAdminServer(s, fake{})
+	adminpb.RegisterAdminServer(s, service)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skein-mqtt/skein/proto/adminpb"
@@ -118,11 +119,7 @@ func newBars(out io.Writer) *bars { return &bars{out: out, terminal: isTerminal(
 // isTerminal tells whether a person looks at what is written.
 func isTerminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
 const barWidth = 30
@@ -262,6 +259,9 @@ func (a *asker) upgradeStatus(res *adminpb.ListNodesResponse) error {
 	var versions []string
 	level := ^uint32(0)
 	for _, n := range res.Nodes {
+		if n.Version == "" { // nothing is known of it
+			continue
+		}
 		level = min(level, n.Features)
 		if !slices.Contains(versions, n.Version) {
 			versions = append(versions, n.Version)

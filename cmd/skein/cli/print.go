@@ -21,6 +21,9 @@ import (
 var now = time.Now
 
 func (l *listing) print(w io.Writer, r resource, o getOptions) error {
+	if template, ok := strings.CutPrefix(o.format, jsonPath); ok {
+		return l.jsonPath(w, template)
+	}
 	switch o.format {
 	case "json", "yaml":
 		return encode(w, l.document(), o.format)

@@ -57,7 +57,7 @@ func resources() []resource {
 func nodes() resource {
 	type N = *adminpb.Node
 	return resource{
-		name: "nodes", singular: "node", aliases: []string{"no"}, short: "List the members of the cluster",
+		name: "nodes", paged: true, singular: "node", aliases: []string{"no"}, short: "List the members of the cluster",
 		id: func(m proto.Message) string { return m.(N).Id },
 		columns: []column{
 			col("ID", N.GetId), col("STATE", N.GetState), col("ROLE", N.GetRole),
@@ -88,7 +88,7 @@ func nodes() resource {
 func clients() resource {
 	type C = *adminpb.Client
 	return resource{
-		name: "clients", singular: "client", short: "List connected clients",
+		name: "clients", paged: true, singular: "client", short: "List connected clients",
 		id: func(m proto.Message) string { return m.(C).Id },
 		columns: []column{
 			col("ID", C.GetId), col("NODE", C.GetNode), col("ADDRESS", C.GetAddress), col("USER", C.GetUsername),
@@ -125,7 +125,7 @@ func clients() resource {
 func sessions() resource {
 	type S = *adminpb.Session
 	return resource{
-		name: "sessions", singular: "session", short: "List persistent sessions, connected or not",
+		name: "sessions", paged: true, singular: "session", short: "List persistent sessions, connected or not",
 		id: func(m proto.Message) string { return m.(S).Id },
 		columns: []column{
 			col("ID", S.GetId), col("CONNECTED", func(s S) string { return yes(s.Connected) }), col("NODE", S.GetNode),
@@ -166,7 +166,7 @@ func sessions() resource {
 func subscriptions() resource {
 	type S = *adminpb.Subscription
 	return resource{
-		name: "subscriptions", singular: "subscription", aliases: []string{"subs", "sub"}, short: "List subscriptions",
+		name: "subscriptions", paged: true, singular: "subscription", aliases: []string{"subs", "sub"}, short: "List subscriptions",
 		id: func(m proto.Message) string { return m.(S).Client },
 		columns: []column{
 			col("CLIENT", S.GetClient), col("FILTER", S.GetFilter), col("GROUP", S.GetGroup),
@@ -201,7 +201,7 @@ func subscriptions() resource {
 func retained() resource {
 	type R = *adminpb.Retained
 	return resource{
-		name: "retained", singular: "retained", short: "List retained messages, those that match FILTER or all", server: true,
+		name: "retained", paged: true, singular: "retained", short: "List retained messages, those that match FILTER or all", server: true,
 		id: func(m proto.Message) string { return m.(R).Topic },
 		columns: []column{
 			col("TOPIC", R.GetTopic), col("QOS", func(r R) string { return number(r.Qos) }),
