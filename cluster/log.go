@@ -68,6 +68,7 @@ type standing interface {
 	CommitIndex() uint64
 	Applied() uint64
 	HasState() (bool, error)
+	Stats() replica.Stats
 	Snapshot() (uint64, error)
 	Restore(ctx context.Context, from io.Reader, size int64, index uint64) error
 	Close() error

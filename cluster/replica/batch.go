@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"sync"
+	"time"
 
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
@@ -23,6 +24,7 @@ type batch struct {
 	first uint64
 	count int
 	bytes []byte
+	begun time.Time // its first command came
 }
 
 func (b *batch) last() uint64 { return b.first + uint64(b.count) - 1 }
@@ -49,6 +51,8 @@ type proposer struct {
 	usual  int      // bytes of the last that was sealed: the next may be as large
 
 	batches, commands, through uint64 // how many were sealed, and how many batches have passed
+
+	commits timing // from a batch's first command until it is applied here
 }
 
 func newProposer(limit, window int) *proposer {
@@ -147,7 +151,7 @@ func (p *proposer) append(cmd *fsmpb.Command, size int) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrCommand, err)
 		}
-		b = &batch{first: p.next, bytes: append(make([]byte, 0, max(p.usual, len(head)+16+size)), head...)}
+		b = &batch{first: p.next, begun: time.Now(), bytes: append(make([]byte, 0, max(p.usual, len(head)+16+size)), head...)}
 	}
 	at := len(b.bytes)
 	buf := binary.AppendUvarint(append(b.bytes, tagCommands), uint64(size))
@@ -249,6 +253,7 @@ func (p *proposer) passed(self fsm.NodeRef, seq uint64) {
 	n := 0
 	for n < len(p.sealed) && p.sealed[n].last() <= seq {
 		p.size -= len(p.sealed[n].bytes)
+		p.commits.add(time.Since(p.sealed[n].begun))
 		p.sealed[n] = nil
 		n++
 	}

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -15,10 +16,13 @@ type machine struct {
 	r     *Replica
 	nudge func(index, term uint64)
 	dead  error // after it nothing is applied
+
+	applies timing // of entries that came together
 }
 
 // ApplyBatch implements raft.BatchingFSM. The answer to an entry is nil when it was applied.
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
+	defer func(begin time.Time) { m.applies.add(time.Since(begin)) }(time.Now())
 	answers := make([]any, len(logs))
 	for i, l := range logs {
 		if err := m.apply(l); err != nil {

@@ -29,6 +29,7 @@ type Replica struct {
 
 	clock         atomic.Pointer[func() int64]
 	snapshotIndex atomic.Uint64
+	leaders       atomic.Uint64 // changes of the leader that this node has seen
 
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc

@@ -35,12 +35,11 @@ type store struct {
 	path string
 	fail func(error)
 
-	closed atomic.Bool
-	raft   atomic.Bool   // raft runs: see halt
-	halted chan struct{} // closed by the first halt
-	once   sync.Once
-	writes atomic.Uint64
-	spent  atomic.Int64 // ns in writes, fsync included
+	closed  atomic.Bool
+	raft    atomic.Bool   // raft runs: see halt
+	halted  chan struct{} // closed by the first halt
+	once    sync.Once
+	writing timing // of entries, fsync included
 }
 
 func openStore(dir string, fail func(error)) (*store, error) {
@@ -181,8 +180,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		list[i] = &sealed[i]
 	}
 	err := s.wrote(guard(func() error { return s.bolt.StoreLogs(list) }))
-	s.writes.Add(1)
-	s.spent.Add(int64(time.Since(start)))
+	s.writing.add(time.Since(start))
 	return err
 }
 

@@ -14,6 +14,7 @@ func (r *Replica) stir() {
 func (r *Replica) watch() {
 	var leads bool
 	var term uint64
+	last := ""
 	for {
 		over := false
 		select {
@@ -22,7 +23,12 @@ func (r *Replica) watch() {
 		case <-r.halt:
 			over = true
 		}
-		r.route.set(r.Leader())
+		id, address := r.Leader()
+		r.route.set(id, address)
+		if id != "" && id != last {
+			last = id
+			r.leaders.Add(1)
+		}
 		nowLeads, nowTerm := r.standing()
 		nowLeads = nowLeads && !over
 		if leads && (!nowLeads || nowTerm != term) { // also when it leads again, in a later term

@@ -143,9 +143,11 @@ func (c *client) authenticate() {
 			code = mqtt.NotAuthorized
 		}
 		if code == mqtt.Success {
+			c.b.stats.allowed.Add(1)
 			c.proposeConnect()
 			return
 		}
+		c.b.stats.denied.Add(1)
 		c.b.logger.Info("a client was refused", "client", c.info.id, "user", c.info.username, "remote", c.conn.RemoteAddr().String(), "reason", code.String())
 		c.with(func(ba *conn.Batch) {
 			if c.phase == phaseProposed {

@@ -268,6 +268,7 @@ func (c *client) Closed(err error) {
 	b := c.b
 	c.conn.Lock()
 	c.tellDisconnected(err)
+	b.stats.bytesOut.Add(c.conn.Sent())
 	if c.phase != phaseOver {
 		online := c.phase >= phaseGated
 		c.phase = phaseOver

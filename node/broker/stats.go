@@ -24,7 +24,8 @@ var RoadNames = [roads]string{"link", "log"}
 type stats struct {
 	opened, closed, refused, connects atomic.Uint64
 	timeouts, protocolErrors          atomic.Uint64
-	packetsIn, bytesIn                atomic.Uint64
+	packetsIn, bytesIn, bytesOut      atomic.Uint64    // bytesOut: of connections that are closed
+	allowed, denied                   atomic.Uint64    // CONNECTs that were judged
 	received, sent                    [3]atomic.Uint64 // PUBLISHes by QoS
 	published                         [roads]atomic.Uint64
 	dropped                           [fsm.ReasonCount]atomic.Uint64
@@ -70,6 +71,7 @@ type Stats struct {
 	Opened, Closed, Refused, Connects uint64 // connections
 	Timeouts, ProtocolErrors          uint64
 	PacketsIn, BytesIn                uint64
+	Allowed, Denied                   uint64    // CONNECTs that Config.Access has judged
 	Received, Sent                    [3]uint64 // PUBLISHes by QoS
 	Published                         [roads]uint64
 	Dropped                           [fsm.ReasonCount]uint64
@@ -85,7 +87,7 @@ func (b *Broker) Stats() Stats {
 	out := Stats{
 		Opened: s.opened.Load(), Closed: s.closed.Load(), Refused: s.refused.Load(), Connects: s.connects.Load(),
 		Timeouts: s.timeouts.Load(), ProtocolErrors: s.protocolErrors.Load(),
-		PacketsIn: s.packetsIn.Load(), BytesIn: s.bytesIn.Load(),
+		PacketsIn: s.packetsIn.Load(), BytesIn: s.bytesIn.Load(), Allowed: s.allowed.Load(), Denied: s.denied.Load(),
 	}
 	for i := range out.Received {
 		out.Received[i], out.Sent[i] = s.received[i].Load(), s.sent[i].Load()

@@ -22,6 +22,12 @@ var (
 	descRoad      = nodeDesc("publish_routed_total", "Publishes of this node's clients by the road that they took.", "road")
 	descLimits    = nodeDesc("limit_hits_total", "How often clients have reached a limit, by the key that sets it.", "limit")
 	descDropped   = nodeDesc("messages_dropped_total", "Messages that were not delivered, by reason.", "reason")
+	descAuth      = nodeDesc("authentications_total", "CONNECTs that the access rules have judged, by outcome.", "outcome")
+	descListener  = nodeDesc("listener_connections", "Open connections, by listener.", "listener")
+	descInflight  = nodeDesc("inflight_messages", "Messages at QoS 1 and 2 that were sent to this node's clients and are not completed.")
+	descWaiting   = nodeDesc("waiting_messages", "Messages that wait to be sent to this node's clients.")
+	descUnwritten = nodeDesc("unwritten_bytes", "Bytes that wait for room in the clients' sockets.")
+	descSentBytes = nodeDesc("sent_bytes_total", "Bytes of MQTT packets sent.")
 	brokerCounter = []struct {
 		desc *prometheus.Desc
 		kind prometheus.ValueType
@@ -42,7 +48,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m brokerMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReceived, descSent, descRoad, descDropped, descLimits} {
+	for _, d := range []*prometheus.Desc{descReceived, descSent, descRoad, descDropped, descLimits, descAuth, descListener, descInflight, descWaiting, descUnwritten, descSentBytes} {
 		ch <- d
 	}
 	for _, r := range brokerCounter {
@@ -56,6 +62,16 @@ func (m brokerMetrics) Collect(ch chan<- prometheus.Metric) {
 	put := func(d *prometheus.Desc, v uint64, label string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), label)
 	}
+	put(descAuth, s.Allowed, "allowed")
+	put(descAuth, s.Denied, "denied")
+	load := m.b.Load()
+	for name, n := range load.Listeners {
+		ch <- prometheus.MustNewConstMetric(descListener, prometheus.GaugeValue, float64(n), name)
+	}
+	for d, v := range map[*prometheus.Desc]int{descInflight: load.Inflight, descWaiting: load.Queued, descUnwritten: load.Unwritten} {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	}
+	ch <- prometheus.MustNewConstMetric(descSentBytes, prometheus.CounterValue, float64(load.SentBytes))
 	for q := range s.Received {
 		put(descReceived, s.Received[q], strconv.Itoa(q))
 		put(descSent, s.Sent[q], strconv.Itoa(q))
@@ -92,6 +108,8 @@ func (n *node) registry() *prometheus.Registry {
 		_, bytes := n.cluster.Backlog()
 		return float64(bytes)
 	})
-	r.MustRegister(brokerMetrics{n.broker}, &g)
+	g.add(prometheus.GaugeValue, "log_leader", "1 while this node leads the log.", func() float64 { return truth(n.cluster.IsLeader()) })
+	g.add(prometheus.GaugeValue, "cordoned", "1 while an operator keeps new clients away.", func() float64 { return truth(n.broker.Cordoned()) })
+	r.MustRegister(brokerMetrics{n.broker}, logMetrics{n.cluster}, &g)
 	return r
 }
