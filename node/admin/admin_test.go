@@ -50,6 +50,7 @@ type node struct {
 	draining int // calls of DrainStatus since StartDrain
 	drains   bool
 	block    chan struct{} // closed: lists answer
+	server   *Server
 	cordoned bool
 	shed     int
 	settings map[string]string
@@ -231,6 +232,7 @@ func cluster(t *testing.T, w *world, nodes ...*node) []adminpb.AdminClient {
 		if err != nil {
 			t.Fatal(err)
 		}
+		n.server = s
 		w.nodes = append(w.nodes, &adminpb.Node{Id: n.id, Role: role, Incarnation: uint64(i + 1), AdminAddress: s.Addr().String()})
 		conn, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {

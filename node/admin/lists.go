@@ -60,6 +60,8 @@ func (s *Server) ListNodes(ctx context.Context, req *adminpb.ListNodesRequest) (
 				said := a.part.Nodes[0] // of itself; roles stay as the node that was asked sees them
 				row.State, row.Reason, row.Clients = said.State, said.Reason, said.Clients
 				row.Applied, row.Started, row.Version = said.Applied, said.Started, said.Version
+				row.Received, row.Sent, row.BytesIn, row.Dropped = said.Received, said.Sent, said.BytesIn, said.Dropped
+				row.Commits, row.CommitNano, row.Backlog = said.Commits, said.CommitNano, said.Backlog
 			}
 		}
 		if sel.takes(row) {

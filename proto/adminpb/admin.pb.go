@@ -159,11 +159,18 @@ type Node struct {
 	MqttAddress   string                 `protobuf:"bytes,7,opt,name=mqtt_address,json=mqttAddress,proto3" json:"mqtt_address,omitempty"`
 	AdminAddress  string                 `protobuf:"bytes,8,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	HttpAddress   string                 `protobuf:"bytes,9,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
-	Clients       uint64                 `protobuf:"varint,10,opt,name=clients,proto3" json:"clients,omitempty"`   // connected now
-	Applied       uint64                 `protobuf:"varint,11,opt,name=applied,proto3" json:"applied,omitempty"`   // log index; 0: unknown
-	Started       int64                  `protobuf:"varint,12,opt,name=started,proto3" json:"started,omitempty"`   // ms since 1970; 0: unknown
-	Reason        string                 `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`      // why it is not ready
-	Features      uint32                 `protobuf:"varint,14,opt,name=features,proto3" json:"features,omitempty"` // highest feature level that it knows
+	Clients       uint64                 `protobuf:"varint,10,opt,name=clients,proto3" json:"clients,omitempty"`                                                                           // connected now
+	Applied       uint64                 `protobuf:"varint,11,opt,name=applied,proto3" json:"applied,omitempty"`                                                                           // log index; 0: unknown
+	Started       int64                  `protobuf:"varint,12,opt,name=started,proto3" json:"started,omitempty"`                                                                           // ms since 1970; 0: unknown
+	Reason        string                 `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`                                                                              // why it is not ready
+	Features      uint32                 `protobuf:"varint,14,opt,name=features,proto3" json:"features,omitempty"`                                                                         // highest feature level that it knows
+	Received      uint64                 `protobuf:"varint,15,opt,name=received,proto3" json:"received,omitempty"`                                                                         // PUBLISHes of its clients since it started
+	Sent          uint64                 `protobuf:"varint,16,opt,name=sent,proto3" json:"sent,omitempty"`                                                                                 // PUBLISHes to its clients since it started
+	BytesIn       uint64                 `protobuf:"varint,17,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`                                                            // of MQTT packets since it started
+	Dropped       map[string]uint64      `protobuf:"bytes,18,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by reason, since it started
+	Commits       uint64                 `protobuf:"varint,19,opt,name=commits,proto3" json:"commits,omitempty"`                                                                           // batches of its commands that were committed and applied, since it started
+	CommitNano    uint64                 `protobuf:"varint,20,opt,name=commit_nano,json=commitNano,proto3" json:"commit_nano,omitempty"`                                                   // how long those took in all
+	Backlog       uint64                 `protobuf:"varint,21,opt,name=backlog,proto3" json:"backlog,omitempty"`                                                                           // bytes of its commands that wait for the log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +299,55 @@ func (x *Node) GetReason() string {
 func (x *Node) GetFeatures() uint32 {
 	if x != nil {
 		return x.Features
+	}
+	return 0
+}
+
+func (x *Node) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Node) GetSent() uint64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *Node) GetBytesIn() uint64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *Node) GetDropped() map[string]uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *Node) GetCommits() uint64 {
+	if x != nil {
+		return x.Commits
+	}
+	return 0
+}
+
+func (x *Node) GetCommitNano() uint64 {
+	if x != nil {
+		return x.CommitNano
+	}
+	return 0
+}
+
+func (x *Node) GetBacklog() uint64 {
+	if x != nil {
+		return x.Backlog
 	}
 	return 0
 }
@@ -4431,7 +4487,7 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\bselector\x18\x04 \x01(\tR\bselector\"5\n" +
 	"\aMissing\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8c\x03\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa5\x05\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -4447,7 +4503,18 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\aapplied\x18\v \x01(\x04R\aapplied\x12\x18\n" +
 	"\astarted\x18\f \x01(\x03R\astarted\x12\x16\n" +
 	"\x06reason\x18\r \x01(\tR\x06reason\x12\x1a\n" +
-	"\bfeatures\x18\x0e \x01(\rR\bfeatures\"<\n" +
+	"\bfeatures\x18\x0e \x01(\rR\bfeatures\x12\x1a\n" +
+	"\breceived\x18\x0f \x01(\x04R\breceived\x12\x12\n" +
+	"\x04sent\x18\x10 \x01(\x04R\x04sent\x12\x19\n" +
+	"\bbytes_in\x18\x11 \x01(\x04R\abytesIn\x12;\n" +
+	"\adropped\x18\x12 \x03(\v2!.skein.admin.v1.Node.DroppedEntryR\adropped\x12\x18\n" +
+	"\acommits\x18\x13 \x01(\x04R\acommits\x12\x1f\n" +
+	"\vcommit_nano\x18\x14 \x01(\x04R\n" +
+	"commitNano\x12\x18\n" +
+	"\abacklog\x18\x15 \x01(\x04R\abacklog\x1a:\n" +
+	"\fDroppedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"<\n" +
 	"\x10ListNodesRequest\x12(\n" +
 	"\x04page\x18\x01 \x01(\v2\x14.skein.admin.v1.PageR\x04page\"\x91\x01\n" +
 	"\x11ListNodesResponse\x12*\n" +
@@ -4820,7 +4887,7 @@ func file_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*Page)(nil),                      // 0: skein.admin.v1.Page
 	(*Missing)(nil),                   // 1: skein.admin.v1.Missing
@@ -4887,105 +4954,107 @@ var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*ListSettingsResponse)(nil),      // 62: skein.admin.v1.ListSettingsResponse
 	(*SetSettingRequest)(nil),         // 63: skein.admin.v1.SetSettingRequest
 	(*SetSettingResponse)(nil),        // 64: skein.admin.v1.SetSettingResponse
-	nil,                               // 65: skein.admin.v1.Client.DroppedEntry
-	nil,                               // 66: skein.admin.v1.Session.DroppedEntry
-	nil,                               // 67: skein.admin.v1.DescribeClientResponse.DroppedEntry
+	nil,                               // 65: skein.admin.v1.Node.DroppedEntry
+	nil,                               // 66: skein.admin.v1.Client.DroppedEntry
+	nil,                               // 67: skein.admin.v1.Session.DroppedEntry
+	nil,                               // 68: skein.admin.v1.DescribeClientResponse.DroppedEntry
 }
 var file_proto_adminpb_admin_proto_depIdxs = []int32{
-	0,  // 0: skein.admin.v1.ListNodesRequest.page:type_name -> skein.admin.v1.Page
-	2,  // 1: skein.admin.v1.ListNodesResponse.nodes:type_name -> skein.admin.v1.Node
-	1,  // 2: skein.admin.v1.ListNodesResponse.missing:type_name -> skein.admin.v1.Missing
-	65, // 3: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
-	0,  // 4: skein.admin.v1.ListClientsRequest.page:type_name -> skein.admin.v1.Page
-	5,  // 5: skein.admin.v1.ListClientsResponse.clients:type_name -> skein.admin.v1.Client
-	1,  // 6: skein.admin.v1.ListClientsResponse.missing:type_name -> skein.admin.v1.Missing
-	66, // 7: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
-	0,  // 8: skein.admin.v1.ListSessionsRequest.page:type_name -> skein.admin.v1.Page
-	8,  // 9: skein.admin.v1.ListSessionsResponse.sessions:type_name -> skein.admin.v1.Session
-	1,  // 10: skein.admin.v1.ListSessionsResponse.missing:type_name -> skein.admin.v1.Missing
-	0,  // 11: skein.admin.v1.ListSubscriptionsRequest.page:type_name -> skein.admin.v1.Page
-	11, // 12: skein.admin.v1.ListSubscriptionsResponse.subscriptions:type_name -> skein.admin.v1.Subscription
-	1,  // 13: skein.admin.v1.ListSubscriptionsResponse.missing:type_name -> skein.admin.v1.Missing
-	0,  // 14: skein.admin.v1.ListRetainedRequest.page:type_name -> skein.admin.v1.Page
-	14, // 15: skein.admin.v1.ListRetainedResponse.retained:type_name -> skein.admin.v1.Retained
-	5,  // 16: skein.admin.v1.DescribeClientResponse.client:type_name -> skein.admin.v1.Client
-	8,  // 17: skein.admin.v1.DescribeClientResponse.session:type_name -> skein.admin.v1.Session
-	11, // 18: skein.admin.v1.DescribeClientResponse.subscriptions:type_name -> skein.admin.v1.Subscription
-	67, // 19: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
-	1,  // 20: skein.admin.v1.DescribeClientResponse.missing:type_name -> skein.admin.v1.Missing
-	40, // 21: skein.admin.v1.DescribeClientResponse.events:type_name -> skein.admin.v1.Event
-	11, // 22: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
-	30, // 23: skein.admin.v1.ExplainResponse.subscriptions:type_name -> skein.admin.v1.Explained
-	1,  // 24: skein.admin.v1.ExplainResponse.missing:type_name -> skein.admin.v1.Missing
-	0,  // 25: skein.admin.v1.ListEventsRequest.page:type_name -> skein.admin.v1.Page
-	41, // 26: skein.admin.v1.ListEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
-	40, // 27: skein.admin.v1.ListEventsResponse.events:type_name -> skein.admin.v1.Event
-	1,  // 28: skein.admin.v1.ListEventsResponse.missing:type_name -> skein.admin.v1.Missing
-	41, // 29: skein.admin.v1.WatchEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
-	52, // 30: skein.admin.v1.RestoreChunk.header:type_name -> skein.admin.v1.RestoreHeader
-	60, // 31: skein.admin.v1.ListSettingsResponse.settings:type_name -> skein.admin.v1.Setting
-	1,  // 32: skein.admin.v1.ListSettingsResponse.missing:type_name -> skein.admin.v1.Missing
-	60, // 33: skein.admin.v1.SetSettingResponse.settings:type_name -> skein.admin.v1.Setting
-	1,  // 34: skein.admin.v1.SetSettingResponse.missing:type_name -> skein.admin.v1.Missing
-	3,  // 35: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
-	6,  // 36: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
-	9,  // 37: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
-	12, // 38: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
-	15, // 39: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
-	17, // 40: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
-	19, // 41: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
-	21, // 42: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
-	27, // 43: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
-	29, // 44: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
-	32, // 45: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
-	34, // 46: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
-	36, // 47: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
-	38, // 48: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
-	42, // 49: skein.admin.v1.Admin.ListEvents:input_type -> skein.admin.v1.ListEventsRequest
-	44, // 50: skein.admin.v1.Admin.WatchEvents:input_type -> skein.admin.v1.WatchEventsRequest
-	45, // 51: skein.admin.v1.Admin.Trace:input_type -> skein.admin.v1.TraceRequest
-	47, // 52: skein.admin.v1.Admin.Logs:input_type -> skein.admin.v1.LogsRequest
-	49, // 53: skein.admin.v1.Admin.Backup:input_type -> skein.admin.v1.BackupRequest
-	51, // 54: skein.admin.v1.Admin.Restore:input_type -> skein.admin.v1.RestoreChunk
-	54, // 55: skein.admin.v1.Admin.Snapshot:input_type -> skein.admin.v1.SnapshotRequest
-	56, // 56: skein.admin.v1.Admin.CordonNode:input_type -> skein.admin.v1.CordonNodeRequest
-	58, // 57: skein.admin.v1.Admin.Rebalance:input_type -> skein.admin.v1.RebalanceRequest
-	61, // 58: skein.admin.v1.Admin.ListSettings:input_type -> skein.admin.v1.ListSettingsRequest
-	63, // 59: skein.admin.v1.Admin.SetSetting:input_type -> skein.admin.v1.SetSettingRequest
-	23, // 60: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
-	25, // 61: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
-	4,  // 62: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
-	7,  // 63: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
-	10, // 64: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
-	13, // 65: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
-	16, // 66: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
-	18, // 67: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
-	20, // 68: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
-	22, // 69: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
-	28, // 70: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
-	31, // 71: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
-	33, // 72: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
-	35, // 73: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
-	37, // 74: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
-	39, // 75: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
-	43, // 76: skein.admin.v1.Admin.ListEvents:output_type -> skein.admin.v1.ListEventsResponse
-	40, // 77: skein.admin.v1.Admin.WatchEvents:output_type -> skein.admin.v1.Event
-	46, // 78: skein.admin.v1.Admin.Trace:output_type -> skein.admin.v1.TraceStep
-	48, // 79: skein.admin.v1.Admin.Logs:output_type -> skein.admin.v1.LogLine
-	50, // 80: skein.admin.v1.Admin.Backup:output_type -> skein.admin.v1.BackupChunk
-	53, // 81: skein.admin.v1.Admin.Restore:output_type -> skein.admin.v1.RestoreResponse
-	55, // 82: skein.admin.v1.Admin.Snapshot:output_type -> skein.admin.v1.SnapshotResponse
-	57, // 83: skein.admin.v1.Admin.CordonNode:output_type -> skein.admin.v1.CordonNodeResponse
-	59, // 84: skein.admin.v1.Admin.Rebalance:output_type -> skein.admin.v1.RebalanceProgress
-	62, // 85: skein.admin.v1.Admin.ListSettings:output_type -> skein.admin.v1.ListSettingsResponse
-	64, // 86: skein.admin.v1.Admin.SetSetting:output_type -> skein.admin.v1.SetSettingResponse
-	24, // 87: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
-	26, // 88: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
-	62, // [62:89] is the sub-list for method output_type
-	35, // [35:62] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	65, // 0: skein.admin.v1.Node.dropped:type_name -> skein.admin.v1.Node.DroppedEntry
+	0,  // 1: skein.admin.v1.ListNodesRequest.page:type_name -> skein.admin.v1.Page
+	2,  // 2: skein.admin.v1.ListNodesResponse.nodes:type_name -> skein.admin.v1.Node
+	1,  // 3: skein.admin.v1.ListNodesResponse.missing:type_name -> skein.admin.v1.Missing
+	66, // 4: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
+	0,  // 5: skein.admin.v1.ListClientsRequest.page:type_name -> skein.admin.v1.Page
+	5,  // 6: skein.admin.v1.ListClientsResponse.clients:type_name -> skein.admin.v1.Client
+	1,  // 7: skein.admin.v1.ListClientsResponse.missing:type_name -> skein.admin.v1.Missing
+	67, // 8: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
+	0,  // 9: skein.admin.v1.ListSessionsRequest.page:type_name -> skein.admin.v1.Page
+	8,  // 10: skein.admin.v1.ListSessionsResponse.sessions:type_name -> skein.admin.v1.Session
+	1,  // 11: skein.admin.v1.ListSessionsResponse.missing:type_name -> skein.admin.v1.Missing
+	0,  // 12: skein.admin.v1.ListSubscriptionsRequest.page:type_name -> skein.admin.v1.Page
+	11, // 13: skein.admin.v1.ListSubscriptionsResponse.subscriptions:type_name -> skein.admin.v1.Subscription
+	1,  // 14: skein.admin.v1.ListSubscriptionsResponse.missing:type_name -> skein.admin.v1.Missing
+	0,  // 15: skein.admin.v1.ListRetainedRequest.page:type_name -> skein.admin.v1.Page
+	14, // 16: skein.admin.v1.ListRetainedResponse.retained:type_name -> skein.admin.v1.Retained
+	5,  // 17: skein.admin.v1.DescribeClientResponse.client:type_name -> skein.admin.v1.Client
+	8,  // 18: skein.admin.v1.DescribeClientResponse.session:type_name -> skein.admin.v1.Session
+	11, // 19: skein.admin.v1.DescribeClientResponse.subscriptions:type_name -> skein.admin.v1.Subscription
+	68, // 20: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
+	1,  // 21: skein.admin.v1.DescribeClientResponse.missing:type_name -> skein.admin.v1.Missing
+	40, // 22: skein.admin.v1.DescribeClientResponse.events:type_name -> skein.admin.v1.Event
+	11, // 23: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
+	30, // 24: skein.admin.v1.ExplainResponse.subscriptions:type_name -> skein.admin.v1.Explained
+	1,  // 25: skein.admin.v1.ExplainResponse.missing:type_name -> skein.admin.v1.Missing
+	0,  // 26: skein.admin.v1.ListEventsRequest.page:type_name -> skein.admin.v1.Page
+	41, // 27: skein.admin.v1.ListEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
+	40, // 28: skein.admin.v1.ListEventsResponse.events:type_name -> skein.admin.v1.Event
+	1,  // 29: skein.admin.v1.ListEventsResponse.missing:type_name -> skein.admin.v1.Missing
+	41, // 30: skein.admin.v1.WatchEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
+	52, // 31: skein.admin.v1.RestoreChunk.header:type_name -> skein.admin.v1.RestoreHeader
+	60, // 32: skein.admin.v1.ListSettingsResponse.settings:type_name -> skein.admin.v1.Setting
+	1,  // 33: skein.admin.v1.ListSettingsResponse.missing:type_name -> skein.admin.v1.Missing
+	60, // 34: skein.admin.v1.SetSettingResponse.settings:type_name -> skein.admin.v1.Setting
+	1,  // 35: skein.admin.v1.SetSettingResponse.missing:type_name -> skein.admin.v1.Missing
+	3,  // 36: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
+	6,  // 37: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
+	9,  // 38: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
+	12, // 39: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
+	15, // 40: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
+	17, // 41: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
+	19, // 42: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
+	21, // 43: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
+	27, // 44: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
+	29, // 45: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
+	32, // 46: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
+	34, // 47: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
+	36, // 48: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
+	38, // 49: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
+	42, // 50: skein.admin.v1.Admin.ListEvents:input_type -> skein.admin.v1.ListEventsRequest
+	44, // 51: skein.admin.v1.Admin.WatchEvents:input_type -> skein.admin.v1.WatchEventsRequest
+	45, // 52: skein.admin.v1.Admin.Trace:input_type -> skein.admin.v1.TraceRequest
+	47, // 53: skein.admin.v1.Admin.Logs:input_type -> skein.admin.v1.LogsRequest
+	49, // 54: skein.admin.v1.Admin.Backup:input_type -> skein.admin.v1.BackupRequest
+	51, // 55: skein.admin.v1.Admin.Restore:input_type -> skein.admin.v1.RestoreChunk
+	54, // 56: skein.admin.v1.Admin.Snapshot:input_type -> skein.admin.v1.SnapshotRequest
+	56, // 57: skein.admin.v1.Admin.CordonNode:input_type -> skein.admin.v1.CordonNodeRequest
+	58, // 58: skein.admin.v1.Admin.Rebalance:input_type -> skein.admin.v1.RebalanceRequest
+	61, // 59: skein.admin.v1.Admin.ListSettings:input_type -> skein.admin.v1.ListSettingsRequest
+	63, // 60: skein.admin.v1.Admin.SetSetting:input_type -> skein.admin.v1.SetSettingRequest
+	23, // 61: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
+	25, // 62: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
+	4,  // 63: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
+	7,  // 64: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
+	10, // 65: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
+	13, // 66: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
+	16, // 67: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
+	18, // 68: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
+	20, // 69: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
+	22, // 70: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
+	28, // 71: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
+	31, // 72: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
+	33, // 73: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
+	35, // 74: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
+	37, // 75: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
+	39, // 76: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
+	43, // 77: skein.admin.v1.Admin.ListEvents:output_type -> skein.admin.v1.ListEventsResponse
+	40, // 78: skein.admin.v1.Admin.WatchEvents:output_type -> skein.admin.v1.Event
+	46, // 79: skein.admin.v1.Admin.Trace:output_type -> skein.admin.v1.TraceStep
+	48, // 80: skein.admin.v1.Admin.Logs:output_type -> skein.admin.v1.LogLine
+	50, // 81: skein.admin.v1.Admin.Backup:output_type -> skein.admin.v1.BackupChunk
+	53, // 82: skein.admin.v1.Admin.Restore:output_type -> skein.admin.v1.RestoreResponse
+	55, // 83: skein.admin.v1.Admin.Snapshot:output_type -> skein.admin.v1.SnapshotResponse
+	57, // 84: skein.admin.v1.Admin.CordonNode:output_type -> skein.admin.v1.CordonNodeResponse
+	59, // 85: skein.admin.v1.Admin.Rebalance:output_type -> skein.admin.v1.RebalanceProgress
+	62, // 86: skein.admin.v1.Admin.ListSettings:output_type -> skein.admin.v1.ListSettingsResponse
+	64, // 87: skein.admin.v1.Admin.SetSetting:output_type -> skein.admin.v1.SetSettingResponse
+	24, // 88: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
+	26, // 89: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
+	63, // [63:90] is the sub-list for method output_type
+	36, // [36:63] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_proto_adminpb_admin_proto_init() }
@@ -4999,7 +5068,7 @@ func file_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_adminpb_admin_proto_rawDesc), len(file_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

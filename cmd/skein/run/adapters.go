@@ -29,7 +29,13 @@ func (l local) Node(row *adminpb.Node) {
 	s, reason := l.n.health.Ready()
 	row.State, row.Reason = s.String(), reason
 	row.Applied, row.Started = l.n.fsm.Applied(), l.n.started.UnixMilli()
-	row.Clients = uint64(l.n.broker.Stats().Clients)
+	b, log := l.n.broker.Stats(), l.n.cluster.Stats()
+	row.Clients, row.BytesIn, row.Dropped = uint64(b.Clients), b.BytesIn, byReason(b.Dropped)
+	for q := range b.Received {
+		row.Received += b.Received[q]
+		row.Sent += b.Sent[q]
+	}
+	row.Commits, row.CommitNano, row.Backlog = log.Commits.Count, uint64(log.Commits.Sum), uint64(log.OutBytes)
 }
 
 // Clients implements admin.Local.
