@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,12 +61,16 @@ type Page interface {
 
 // Config of the server.
 type Config struct {
-	Listen   string
-	Pprof    bool
-	Health   Health
-	Page     Page
-	Gatherer prometheus.Gatherer
-	Logger   *slog.Logger
+	Listen string
+	Pprof  bool
+	Health Health
+	Page   Page
+	// Dashboard takes the place of Page, and asks API for what it shows, which is at APIPath. Both are for
+	// operators: without a way to know who asks, they are served where only this host can ask.
+	Dashboard, API http.Handler
+	APIPath        string
+	Gatherer       prometheus.Gatherer
+	Logger         *slog.Logger
 }
 
 // Server is the HTTP server of one node.
@@ -139,7 +144,13 @@ func Handler(config Config) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	if config.Page != nil {
+	if config.API != nil {
+		mux.Handle(config.APIPath, ownHost(config.API))
+	}
+	switch {
+	case config.Dashboard != nil:
+		mux.Handle("/", ownHost(config.Dashboard))
+	case config.Page != nil:
 		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 			ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 			defer cancel()
@@ -147,6 +158,23 @@ func Handler(config Config) http.Handler {
 		})
 	}
 	return mux
+}
+
+// ownHost lets requests through that name loopback as their host and don't come from another page: a page that was
+// fetched from elsewhere can make its own name lead here, but not change what it is called.
+func ownHost(next http.Handler) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		ip := net.ParseIP(strings.Trim(host, "[]"))
+		if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			plain(w, http.StatusForbidden, "the host of this request is not a name of loopback")
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
 }
 
 func withReason(word, reason string) string {

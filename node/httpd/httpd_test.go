@@ -84,6 +84,37 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+// The dashboard and what it asks are for this host, and not for pages from elsewhere.
+func TestOperatorsPages(t *testing.T) {
+	said := func(text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, 200, text) })
+	}
+	h := Handler(Config{Health: health{state: Ready}, Dashboard: said("page"), API: said("api"), APIPath: "/api/"})
+	for _, test := range []struct {
+		method, path, host, site string
+		code                     int
+		body                     string
+	}{
+		{"GET", "/", "127.0.0.1:8080", "", 200, "page"},
+		{"GET", "/app.js", "localhost:8080", "", 200, "page"},
+		{"GET", "/", "[::1]:8080", "", 200, "page"},
+		{"GET", "/", "evil.example:8080", "", 403, ""},
+		{"POST", "/api/Drain", "127.0.0.1:8080", "same-origin", 200, "api"},
+		{"POST", "/api/Drain", "127.0.0.1:8080", "cross-site", 403, ""},
+		{"POST", "/api/Drain", "10.0.0.1:8080", "", 403, ""},
+		{"GET", "/readyz", "10.0.0.1:8080", "cross-site", 200, "ok"},
+	} {
+		r := httptest.NewRequest(test.method, test.path, nil)
+		r.Host = test.host
+		r.Header.Set("Sec-Fetch-Site", test.site)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != test.code || !strings.Contains(w.Body.String(), test.body) {
+			t.Errorf("%+v: %d %q", test, w.Code, w.Body.String())
+		}
+	}
+}
+
 func TestServer(t *testing.T) {
 	s, err := Open(Config{Listen: "127.0.0.1:0", Health: health{state: Ready}})
 	if err != nil {

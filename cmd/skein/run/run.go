@@ -26,6 +26,7 @@ import (
 	"github.com/skein-mqtt/skein/node/auth"
 	"github.com/skein-mqtt/skein/node/broker"
 	"github.com/skein-mqtt/skein/node/conn"
+	"github.com/skein-mqtt/skein/node/dashboard"
 	"github.com/skein-mqtt/skein/node/disk"
 	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/node/httpd"
@@ -329,10 +330,14 @@ func (n *node) openServices() (err error) {
 		}
 	}
 	if n.cfg.HTTP.Listen != "" {
-		n.http, err = httpd.Open(httpd.Config{
+		h := httpd.Config{
 			Listen: n.cfg.HTTP.Listen, Pprof: n.cfg.HTTP.Pprof, Health: n.health, Page: page{n},
 			Gatherer: n.registry(), Logger: n.logger,
-		})
+		}
+		if n.admin != nil && loopback(n.cfg.HTTP.Listen) {
+			h.Dashboard, h.API, h.APIPath = dashboard.Handler(), n.admin.Gateway(nil), admin.GatewayPath
+		}
+		n.http, err = httpd.Open(h)
 	}
 	return err
 }
