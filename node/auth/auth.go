@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,7 @@ type Rules struct {
 	acl     atomic.Pointer[ACL]
 	slots   chan struct{} // bounds how many hashes are computed at a time
 	failed  atomic.Uint64
+	sums    map[string][sha256.Size]byte // what was read last, by file
 	mu      sync.Mutex
 	changed func()
 }
@@ -60,17 +62,35 @@ func Open(cfg Config) (*Rules, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Rules{cfg: cfg, slots: make(chan struct{}, hashing), changed: func() {}}
+	r := &Rules{cfg: cfg, sums: make(map[string][sha256.Size]byte), slots: make(chan struct{}, hashing), changed: func() {}}
 	return r, errors.Join(r.readUsers(), r.readACL())
+}
+
+// fresh reads a file; nil without an error: it is what was read last. Other files of its folder may
+// change all the time, and rules that are new make every connection ask again. It is called by Open and by Run.
+func (r *Rules) fresh(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	if last, ok := r.sums[path]; ok && last == sum {
+		return nil, nil
+	}
+	r.sums[path] = sum
+	return data, nil // not nil, also when the file is empty
 }
 
 func (r *Rules) readUsers() error {
 	if r.cfg.PasswordFile == "" {
 		return nil
 	}
-	data, err := os.ReadFile(r.cfg.PasswordFile)
+	data, err := r.fresh(r.cfg.PasswordFile)
 	if err != nil {
 		return fmt.Errorf("auth.password_file: %w", err)
+	}
+	if data == nil {
+		return nil
 	}
 	u, err := ParseUsers(data)
 	if err != nil {
@@ -84,9 +104,12 @@ func (r *Rules) readACL() error {
 	if r.cfg.ACLFile == "" {
 		return nil
 	}
-	data, err := os.ReadFile(r.cfg.ACLFile)
+	data, err := r.fresh(r.cfg.ACLFile)
 	if err != nil {
 		return fmt.Errorf("auth.acl_file: %w", err)
+	}
+	if data == nil {
+		return nil
 	}
 	a, err := ParseACL(data)
 	if err != nil {

@@ -183,3 +183,34 @@ func eventually(t *testing.T, ok func() bool) {
 		}
 	}
 }
+
+// TestOtherFilesInTheFolder: what else is written there, a log or a database, makes no new rules.
+func TestOtherFilesInTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	acl := filepath.Join(dir, "acl")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("acl", "topic a\n")
+	r, err := Open(Config{ACLFile: acl})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := r.acl.Load()
+	for range 3 {
+		write("log", "a line\n")
+		write("acl", "topic a\n") // the same again
+		r.reload(map[string]func() error{acl: r.readACL})
+	}
+	if r.acl.Load() != rules {
+		t.Error("the same file made new rules")
+	}
+	write("acl", "")
+	r.reload(map[string]func() error{acl: r.readACL})
+	if r.MayPublish("", "x", "a") {
+		t.Error("an empty file was not read")
+	}
+}
