@@ -58,6 +58,8 @@ export class Client extends EventTarget {
   #requests = new Map() // correlation -> { resolve, reject, timer }
   #waiting = new Map() // order -> { resolve, reject } of publish()
   #wake = () => this.#hurry()
+  // A page that is left may be kept for the way back, its connection with it: others would take it for present.
+  #leave = () => this.#connection?.close(0, "the page was left")
 
   constructor(options) {
     super()
@@ -76,6 +78,8 @@ export class Client extends EventTarget {
     if (this.#state === "connecting" || this.#state === "online") return
     this.#setState("offline")
     globalThis.addEventListener?.("online", this.#wake)
+    globalThis.addEventListener?.("pageshow", this.#wake)
+    globalThis.addEventListener?.("pagehide", this.#leave)
     globalThis.document?.addEventListener("visibilitychange", this.#wake)
     this.#connect()
   }
@@ -197,6 +201,8 @@ export class Client extends EventTarget {
   #stop() {
     clearTimeout(this.#retry.timer)
     globalThis.removeEventListener?.("online", this.#wake)
+    globalThis.removeEventListener?.("pageshow", this.#wake)
+    globalThis.removeEventListener?.("pagehide", this.#leave)
     globalThis.document?.removeEventListener("visibilitychange", this.#wake)
     this.#connection = null
     this.#dropAsked()

@@ -84,7 +84,12 @@ func (b *Browser) Open(name, url string, private bool) *Page {
 	if err := chromedp.Listen(ctx, p.listen); err != nil {
 		b.t.Fatalf("%s: %v", name, err)
 	}
-	p.Do(chromedp.Navigate(url))
+	// Several people look at several windows at once: each is in front.
+	focus := chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+		return err
+	})
+	p.Do(focus, chromedp.Navigate(url))
 	return p
 }
 
