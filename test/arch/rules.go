@@ -228,7 +228,7 @@ const halting = "cluster/replica/store.go"
 // exits: errors go up, and main alone ends the process. What runs tests may, as testing does.
 func exits(t *tree) (out []string) {
 	for _, s := range t.sources {
-		if s.isTest() || within(s.folder(), "test") || s.syntax.Name.Name == "main" && within(s.folder(), "cmd") {
+		if s.isTest() || within(s.folder(), "test") || s.syntax.Name.Name == "main" && within(s.folder(), "cmd", "examples") {
 			continue
 		}
 		s.names(func(n ast.Node, pkg, name string) {
