@@ -77,10 +77,7 @@ export class Client extends EventTarget {
   start() {
     if (this.#state === "connecting" || this.#state === "online") return
     this.#setState("offline")
-    globalThis.addEventListener?.("online", this.#wake)
-    globalThis.addEventListener?.("pageshow", this.#wake)
-    globalThis.addEventListener?.("pagehide", this.#leave)
-    globalThis.document?.addEventListener("visibilitychange", this.#wake)
+    this.#listen("addEventListener")
     this.#connect()
   }
 
@@ -115,7 +112,7 @@ export class Client extends EventTarget {
     })
   }
 
-  /** Ends subscriptions, now or with the next connection. */
+  /** Now or with the next connection. */
   unsubscribe(...filters) {
     for (const f of filters) {
       this.#filters.delete(f)
@@ -188,6 +185,12 @@ export class Client extends EventTarget {
 
   #emit(type, detail) { this.dispatchEvent(Object.assign(new Event(type), { detail })) }
 
+  #listen(how) {
+    for (const name of ["online", "pageshow"]) globalThis[how]?.(name, this.#wake)
+    globalThis[how]?.("pagehide", this.#leave)
+    globalThis.document?.[how]("visibilitychange", this.#wake)
+  }
+
   #load() {
     return this.#loaded ??= this.#store.load().then(({ known, out, ids }) => {
       this.#known = known
@@ -195,15 +198,15 @@ export class Client extends EventTarget {
       const entries = out.map(record => ({ record, kept: true, counted: null, sent: null, tried: record.phase === "sent" }))
       this.#out = [...entries, ...this.#out]
       for (const { id } of out) if (id) this.#taken.add(id)
+    }).catch(err => { // the next connection tries again
+      this.#loaded = null
+      throw err
     })
   }
 
   #stop() {
     clearTimeout(this.#retry.timer)
-    globalThis.removeEventListener?.("online", this.#wake)
-    globalThis.removeEventListener?.("pageshow", this.#wake)
-    globalThis.removeEventListener?.("pagehide", this.#leave)
-    globalThis.document?.removeEventListener("visibilitychange", this.#wake)
+    this.#listen("removeEventListener")
     this.#connection = null
     this.#dropAsked()
   }
@@ -329,7 +332,8 @@ export class Client extends EventTarget {
     }
     if (p.qos === 2) this.#ids.add(p.id)
     const kept = this.#store.receive(p.qos === 2 ? p.id : 0, p, tx => this.#options.onstore?.(p, tx))
-    kept.then(() => this.#deliver(p), () => {}) // also when the connection has ended meanwhile
+    // Also when the connection has ended meanwhile. What could not be kept is not known, and comes again.
+    kept.then(() => this.#deliver(p), () => this.#ids.delete(p.id))
     this.#guard(c, kept, () => c.send(mqtt.encodeAck(p.qos === 2 ? mqtt.PUBREC : mqtt.PUBACK, p.id)))
   }
 

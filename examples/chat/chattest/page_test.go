@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/skein-mqtt/skein/test/browser"
 	h "github.com/skein-mqtt/skein/test/harness"
@@ -160,6 +161,18 @@ func TestPage(t *testing.T) {
 	alice.picture("phone-light")
 	alice.Look(390, 700, true)
 	alice.picture("phone-dark")
+
+	// By keyboard alone, on a phone: back to the list, and to the conversation.
+	alice.Do(chromedp.KeyEvent(kb.Escape))
+	alice.Await("the list alone", `!document.querySelector("#chat").classList.contains("talking") && document.activeElement.closest("#list")`)
+	alice.Do(chromedp.KeyEvent(kb.Enter))
+	alice.Await("the conversation alone", `document.querySelector("#chat").classList.contains("talking") && document.activeElement.id === "text"`)
+	for _, w := range []*window{ann, alice} {
+		if nameless := browser.Eval[[]string](w.Page, `[...document.querySelectorAll("button, input, textarea")].
+			filter(e => !e.textContent.trim() && !e.ariaLabel && !e.labels?.length).map(e => e.outerHTML)`); len(nameless) > 0 {
+			t.Errorf("a screen reader has no name for %q", nameless)
+		}
+	}
 
 	// Both talk; the node of one dies, and a worker of the pipeline, and the other's node.
 	var fromAlice, fromAnn []string
