@@ -139,7 +139,6 @@ func TestPage(t *testing.T) {
 	alice.says("My geese do not follow the leader.")
 	ann.shows("#list", "alice")
 	ann.Await("three unread", `document.querySelector("#list .unread")?.textContent.startsWith("3")`)
-	ann.picture("unread")
 	ann.Do(chromedp.Click("#list button"))
 	ann.sees("My geese do not follow the leader.")
 	ann.shows("#presence", "here")
