@@ -136,4 +136,12 @@ func TestAccess(t *testing.T) {
 	if p := ann.Await(h.PUBLISH); p.Payload != `{"state":"online"}` {
 		t.Errorf("alice's presence is %s", p.Payload)
 	}
+
+	// Joining what he takes for the pipeline's group: what would be his share must not be lost.
+	bob.MustSend(h.Packet{Type: h.SUBSCRIBE, ID: 200, Filters: []h.Filter{{Name: "$share/pipeline/chat/u/+/out/+/#", Options: 1}}})
+	bob.Await(h.SUBACK)
+	for i := range 6 {
+		say(fmt.Sprintf("with bob in the group, %d", i))
+		hear()
+	}
 }

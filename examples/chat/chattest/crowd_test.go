@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func TestCrowd(t *testing.T) {
 	crowd := exec.Command(phones, "crowd", "-broker", fmt.Sprintf("127.0.0.1:%d", s.mqtt), "-users", users, "-assistants", assistants,
 		"-for", length.String(), "-silence", min(90*time.Second, length/4).String(), "-background", min(45*time.Second, length/6).String(), "-report", report)
 	crowd.Stderr, crowd.Stdout = os.Stderr, os.Stderr
+	crowd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := crowd.Start(); err != nil {
 		t.Fatal(err)
 	}

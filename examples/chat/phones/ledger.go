@@ -13,7 +13,7 @@ type ledger struct {
 	connects, repeats atomic.Int64
 
 	mu       sync.Mutex
-	out      map[string]*sending        // by device and n
+	out      map[string]*sending        // by sender and n: everybody writes on one device
 	bySeq    map[string]map[int]message // by reader and conversation, then by seq
 	echoes   []time.Duration            // from the sender's send to its own echo: committed, written down and back
 	hearings []time.Duration            // from send to the other side
@@ -43,12 +43,12 @@ func (l *ledger) fault(format string, args ...any) {
 	}
 }
 
-func key(device string, n int) string { return fmt.Sprintf("%s %d", device, n) }
+func key(sender string, n int) string { return fmt.Sprintf("%s %d", sender, n) }
 
-func (l *ledger) sent(device string, n int) {
+func (l *ledger) sent(sender string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.out[key(device, n)] = &sending{at: time.Now(), heard: make(map[string]int)}
+	l.out[key(sender, n)] = &sending{at: time.Now(), heard: make(map[string]int)}
 }
 
 // arrived notes a message that reader has not had before.
@@ -60,7 +60,7 @@ func (l *ledger) arrived(reader string, m message) {
 		l.bySeq[place] = make(map[int]message)
 	}
 	l.bySeq[place][m.Seq] = m
-	s := l.out[key(m.Device, m.N)]
+	s := l.out[key(m.From, m.N)]
 	if s == nil {
 		return // the bot's
 	}
@@ -120,7 +120,7 @@ func (l *ledger) misplaced(limit time.Duration) (who []string) {
 	return who
 }
 
-// audit checks every message: heard once by both sides, in the order in which its device sent it, and no
+// audit checks every message: heard once by both sides, in the order in which they were sent, and no
 // number missing in any conversation.
 func (l *ledger) audit() (lost, doubled, disordered, gaps int) {
 	l.mu.Lock()
@@ -146,10 +146,10 @@ func (l *ledger) audit() (lost, doubled, disordered, gaps int) {
 				gaps++
 				break
 			}
-			if m.N < last[m.Device] {
+			if m.N < last[m.From] {
 				disordered++
 			}
-			last[m.Device] = m.N
+			last[m.From] = m.N
 		}
 	}
 	return lost, doubled, disordered, gaps

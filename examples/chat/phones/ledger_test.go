@@ -9,7 +9,7 @@ import (
 func TestAudit(t *testing.T) {
 	say := func(l *ledger, conv, seq, n int, readers ...string) {
 		for _, r := range readers {
-			l.arrived(r, message{Conv: conv, Seq: seq, From: "u", Device: "u.sim", N: n})
+			l.arrived(r, message{Conv: conv, Seq: seq, From: "u", N: n})
 		}
 	}
 	for _, test := range []struct {
@@ -24,8 +24,8 @@ func TestAudit(t *testing.T) {
 		{"a number is missing", func(l *ledger) { say(l, 1, 1, 1, "u", "a"); say(l, 1, 3, 2, "u", "a") }, 0, 0, 0, 2},
 	} {
 		l := newLedger()
-		l.sent("u.sim", 1)
-		l.sent("u.sim", 2)
+		l.sent("u", 1)
+		l.sent("u", 2)
 		test.play(l)
 		lost, doubled, disordered, gaps := l.audit()
 		if lost != test.lost || doubled != test.doubled || disordered != test.disordered || gaps != test.gap {

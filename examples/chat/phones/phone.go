@@ -47,13 +47,12 @@ type device struct {
 
 // message is what the pipeline puts into an inbox.
 type message struct {
-	Conv   int    `json:"conv"`
-	Seq    int    `json:"seq"`
-	From   string `json:"from"`
-	Device string `json:"device"`
-	N      int    `json:"n"`
-	Text   string `json:"text"`
-	At     int64  `json:"at"`
+	Conv int    `json:"conv"`
+	Seq  int    `json:"seq"`
+	From string `json:"from"`
+	N    int    `json:"n"`
+	Text string `json:"text"`
+	At   int64  `json:"at"`
 }
 
 var errNoNetwork = errors.New("no network")
@@ -96,11 +95,10 @@ func ptr[T any](v T) *T { return &v }
 func between(a, b time.Duration) time.Duration { return a + rand.N(max(b-a, 1)) }
 
 func (d *device) presenceTopic() string {
-	area := "presence"
 	if d.staff {
-		area = "staff"
+		return "chat/staff/" + d.user + "/1"
 	}
-	return fmt.Sprintf("chat/%s/%s/%s", area, d.user, d.id)
+	return fmt.Sprintf("chat/presence/%s/%s", d.user, d.id)
 }
 
 func (d *device) outbox(kind string) string {
@@ -228,7 +226,7 @@ func (d *device) say(ctx context.Context, conv int, text string) error {
 	if err != nil {
 		return err
 	}
-	d.ledger.sent(d.id, n)
+	d.ledger.sent(d.user, n)
 	return d.manager.PublishViaQueue(ctx, &autopaho.QueuePublish{Publish: &paho.Publish{Topic: d.outbox("msg"), Payload: body, QoS: d.options.qos}})
 }
 

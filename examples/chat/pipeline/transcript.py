@@ -40,6 +40,13 @@ class Refused(Exception):
     """The sender may not say this; the text is for the sender."""
 
 
+def message(conv, seq, sender, device, n, text, at, reader):
+    body = {"conv": conv, "seq": seq, "from": sender, "n": n, "text": text, "at": at}
+    if reader == sender:
+        body["device"] = device
+    return body
+
+
 class Transcript:
     def __init__(self, path, worker):
         self.worker = worker
@@ -106,14 +113,14 @@ class Transcript:
 
     def add(self, conv, sender, device, n, text, at):
         """Adds a message and sends it to everybody in the conversation, the sender included: the echo carries
-        its number in the conversation, and tells the sender's other devices."""
+        its number in the conversation, and tells the sender's other devices. Only the sender gets to know the
+        device: it is a client id, and whoever knows one can end its session."""
         seq, user, assistant = self.one(
             "UPDATE conversations SET last = last + 1 WHERE id = ? RETURNING last, user, assistant", conv)
         self.db.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", (conv, seq, sender, device, n, text, at))
-        body = {"conv": conv, "seq": seq, "from": sender, "device": device, "n": n, "text": text, "at": at}
         for name in (user, assistant):
             if name:
-                self.send(f"chat/u/{name}/in/msg", body)
+                self.send(f"chat/u/{name}/in/msg", message(conv, seq, sender, device, n, text, at, name))
         return seq
 
     def announce(self, conv):
@@ -142,7 +149,7 @@ class Transcript:
             load[name] += 1
             self.db.execute("UPDATE conversations SET state = 'open', assistant = ? WHERE id = ?", (name, conv))
             self.announce(conv)
-            for body in self.messages(conv, 0, 1 << 62, -1):
+            for body in self.messages(conv, 0, 1 << 62, -1, name):
                 self.send(f"chat/u/{name}/in/msg", body)
         return len(waiting)
 
@@ -179,12 +186,12 @@ class Transcript:
             raise Refused("There is no such conversation.")
         return row
 
-    def messages(self, conv, after, before, limit):
-        """The last messages between two numbers, oldest first."""
+    def messages(self, conv, after, before, limit, reader):
+        """The last messages between two numbers, oldest first, as that reader gets them."""
         rows = self.db.execute(
             "SELECT seq, sender, device, n, text, at FROM messages WHERE conv = ? AND seq > ? AND seq < ?"
             " ORDER BY seq DESC LIMIT ?", (conv, after, before, limit)).fetchall()
-        return [{"conv": conv, "seq": s, "from": f, "device": d, "n": n, "text": t, "at": at} for s, f, d, n, t, at in reversed(rows)]
+        return [message(conv, *row, reader) for row in reversed(rows)]
 
     def marks(self, conv):
         return {who: [d, r] for who, d, r in self.db.execute("SELECT who, delivered, read FROM marks WHERE conv = ?", (conv,))}

@@ -13,6 +13,14 @@ const stores = {
 const slots = new Map() // by user, as long as the page lives
 const rank = { waiting: 0, open: 1, closed: 2 }
 const decoder = new TextDecoder()
+
+// A public name for a device, the same each time.
+function labelOf(name) {
+  const key = `chat-label-${name}`
+  const label = localStorage.getItem(key) ?? crypto.getRandomValues(new Uint32Array(1))[0].toString(36)
+  localStorage.setItem(key, label)
+  return label
+}
 const json = message => JSON.parse(decoder.decode(message.payload))
 
 /**
@@ -36,13 +44,15 @@ export class Model extends EventTarget {
     const slot = slots.get(user)
     const device = localStorage.getItem("chat-device") ?? crypto.getRandomValues(new Uint32Array(1))[0].toString(36)
     localStorage.setItem("chat-device", device)
-    // Without locks each page is a device of its own, for as long as it is open.
+    // Without locks each page is a device of its own, for as long as it is open. The client id is nobody else's
+    // business: who knows it can end the session. So an assistant's presence, which all may see, has another name.
     const name = slot === null ? `web-${Date.now().toString(36)}` : `web-${device}-${slot}`
     const model = new Model()
     model.user = user
     model.staff = assistants.includes(user)
     model.isStaff = name => assistants.includes(name)
     model.clientId = `${user}.${name}`
+    model.label = model.staff ? labelOf(name) : model.clientId
     model.#store = await Store.open(`chat-${model.clientId}`, { stores })
     await model.#load()
     const will = state => ({
@@ -78,7 +88,7 @@ export class Model extends EventTarget {
 
   #store
 
-  get #presenceTopic() { return `chat/${this.staff ? "staff" : "presence"}/${this.user}/${this.clientId}` }
+  get #presenceTopic() { return `chat/${this.staff ? "staff" : "presence"}/${this.user}/${this.label}` }
   #out(kind) { return `chat/u/${this.user}/out/${this.clientId}/${kind}` }
   #changed() { this.dispatchEvent(new Event("change")) }
 
