@@ -11,7 +11,7 @@ import (
 // line does what one line of a transcript says.
 func (s *script) line(line string) {
 	s.t.Helper()
-	if line == "" || line[0] == '#' || line[0] == '[' || strings.HasPrefix(line, "3.1.1 [") {
+	if line == "" || line[0] == '#' || line[0] == '[' || strings.HasPrefix(line, "3.1.1 [") || strings.HasPrefix(line, "habit [") {
 		return
 	}
 	w, err := parse(line)

@@ -131,7 +131,7 @@ func renderProperty(say func(string, ...any), packet byte, q h.Property, all boo
 		case q.ID == h.AssignedID:
 			say(" assigned-id=?")
 		case q.ID == h.MessageExpiry && q.Num >= 100: // some seconds may have passed
-			say(" %s=%d", p.name, (q.Num+99)/100*100)
+			say(" %s=%d", p.name, (uint64(q.Num)+99)/100*100)
 		case q.ID == h.MessageExpiry && q.Num >= 10:
 			say(" %s=%d…", p.name, q.Num/10*10)
 		case p.kind == 'n':
