@@ -101,6 +101,16 @@ func (m *members) put(member *Member) {
 	}
 }
 
+// level is FeatureLevel.
+func (t *members) level() (level uint32) {
+	for i, m := range t.list {
+		if i == 0 || m.Features < level {
+			level = m.Features
+		}
+	}
+	return level
+}
+
 // first is the live member with the lowest id: where drops that no node's command caused are
 // counted.
 func (m *members) first() string {

@@ -116,13 +116,7 @@ func (f *FSM) NeedsReap() (NodeRef, bool) {
 func (f *FSM) FeatureLevel() uint32 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	var level uint32
-	for i, m := range f.members.list {
-		if i == 0 || m.Features < level {
-			level = m.Features
-		}
-	}
-	return level
+	return f.members.level()
 }
 
 // ClientEpoch is the newest epoch of a client id that is known, connected or not; for a while also

@@ -20,7 +20,7 @@ func (f *FSM) wait(c *client, at int64) {
 	}
 	if c.will != nil {
 		if delay := min(c.will.delay, s.expiry); delay > 0 {
-			c.willAt = f.timers.schedule(after(at, delay), timerWill, c, "")
+			c.willAt = f.timers.schedule(f.willDue(at, delay), timerWill, c, "")
 		} else {
 			f.willNow(c)
 		}

@@ -48,6 +48,21 @@ func roundUp(ms int64) int64 {
 	return ms
 }
 
+// LevelPrecise is the feature level from which on wills are due on a quarter of a second, and Limits may
+// say DropOldest.
+const LevelPrecise = 2
+
+// willDue is when a will with that delay is due: never too early, and soon enough for it to be published
+// within a second.
+func (f *FSM) willDue(at int64, delay uint32) int64 {
+	if f.members.level() < LevelPrecise {
+		return after(at, delay)
+	}
+	const grain = 250
+	due := at + int64(delay)*1000
+	return (due + grain - 1) / grain * grain
+}
+
 // after is at plus seconds, on a whole second.
 func after(at int64, seconds uint32) int64 { return roundUp(at + int64(seconds)*1000) }
 

@@ -45,6 +45,7 @@ type Cluster interface {
 type State interface {
 	Route(topic string) fsm.Route
 	RouteGeneration() uint64
+	FeatureLevel() uint32
 	Retained(filter string, fn func(*fsm.Message) bool) (index uint64)
 	Counts() fsm.Counts
 	Members() []fsm.Member

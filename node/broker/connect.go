@@ -182,7 +182,7 @@ func (c *client) proposeConnect() {
 		Address: c.conn.RemoteAddr().String(), Keepalive: uint32(c.info.keepalive), Listener: c.listener,
 		Limits: &fsmpb.Limits{
 			MaxQueue: b.cfg.MaxQueuedMessages, MaxQueueBytes: b.cfg.MaxQueuedBytes, Span: b.cfg.span(),
-			QueueQos0: b.cfg.QueueQoS0, DropOldest: b.cfg.QueuePolicy == session.DropOldest,
+			QueueQos0: b.cfg.QueueQoS0, DropOldest: b.cfg.QueuePolicy == session.DropOldest && b.state.FeatureLevel() >= fsm.LevelPrecise,
 		},
 	}
 	if now := b.cluster.Now(); now > 0 {

@@ -37,7 +37,7 @@ import (
 )
 
 // features is the highest feature level that this binary knows: see the log's format.
-const features = 1
+const features = 2
 
 // node is a running node.
 type node struct {
