@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -413,4 +414,49 @@ func TestClaims(t *testing.T) {
 	full.Claimed() // what was dropped has no turn
 	full.Claimed()
 	equal(t, "first", said(t, mqtt.V5, full.Pump(nil, 0, plenty)), "x:1")
+}
+
+// A full queue drops its oldest entry that was never sent, what an earlier connection may have sent stays,
+// and the notes of what was dropped take no room.
+func TestDropOldest(t *testing.T) {
+	v := &fsm.SessionView{Mark: 2}
+	for seq := uint64(1); seq <= 3; seq++ {
+		v.Queue = append(v.Queue, fsm.Entry{Seq: seq, QoS: 1, Message: &fsm.Message{Topic: "t"}})
+	}
+	v.Last = 3
+	s, _ := Resume(Config{Version: mqtt.V5, Persistent: true, Window: 1, Span: 1000, MaxQueued: 3, Full: DropOldest}, v, nil)
+	for seq := uint64(4); seq <= 500; seq++ {
+		s.Enqueue(fsm.Entry{Seq: seq, QoS: 1, Message: &fsm.Message{Topic: "t"}})
+	}
+	var waits []uint64
+	for _, it := range s.out.waiting[s.out.head:] {
+		if it.Message != nil {
+			waits = append(waits, it.Seq)
+		}
+	}
+	if want := []uint64{1, 2, 499, 500}; !slices.Equal(waits, want) {
+		t.Errorf("%v wait, want %v", waits, want)
+	}
+	if n := s.Queued(); n > 5 {
+		t.Errorf("%d places are taken for 4 entries", n)
+	}
+	if d := s.TakeDrops(); len(d) != 496 || d[0].Seq != 3 || d[495].Seq != 498 {
+		t.Errorf("%d drops", len(d))
+	}
+}
+
+// With Disconnect a clean session's entry is dropped, a persistent one's is left to the log.
+func TestOverflow(t *testing.T) {
+	for _, persistent := range []bool{false, true} {
+		s, _ := Resume(Config{Version: mqtt.V5, Persistent: persistent, Window: 1, Span: 10, MaxQueued: 1, Full: Disconnect}, &fsm.SessionView{}, nil)
+		for seq := uint64(1); seq <= 3; seq++ {
+			if s.Overflowed() {
+				t.Fatalf("persistent %v: too early, at %d", persistent, seq)
+			}
+			s.Enqueue(fsm.Entry{Seq: seq, QoS: 1, Message: &fsm.Message{Topic: "t"}})
+		}
+		if drops := len(s.TakeDrops()); !s.Overflowed() || (drops == 0) != persistent {
+			t.Errorf("persistent %v: overflowed %v, %d drops", persistent, s.Overflowed(), drops)
+		}
+	}
 }
