@@ -157,7 +157,9 @@ func (o *oneshots) expiredMessages(nodes []target, healed time.Time) {
 		got := w.collect(time.Second)
 		_ = w.send(harness.Packet{Type: harness.DISCONNECT})
 		w.close(false)
-		o.end(l.id)
+		if w, _, err := hello(nodes[i%len(nodes)], harness.V5, harness.Packet{ClientID: l.id, Clean: true}); err == nil {
+			w.close(false) // and with it the session ends
+		}
 		o.w.model.Expiring(messagesLeft, l.sure && ack.SessionPresent)
 		switch {
 		case !ack.SessionPresent:

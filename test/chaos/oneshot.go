@@ -19,6 +19,8 @@ type oneshots struct {
 	who *party
 	seq int
 
+	looks int // of the goroutine that validates
+
 	mu          sync.Mutex
 	left        []leftSession
 	messagesFor []leftMessages
@@ -186,6 +188,28 @@ func (o *oneshots) expired(nodes []target, healed time.Time) {
 		_ = w.send(harness.Packet{Type: harness.DISCONNECT})
 		w.close(false)
 	}
+}
+
+// sentinelSeconds is how long a session lasts that is left alone from round to round. A clock that is wrong by an
+// hour would end it.
+const sentinelSeconds = 1800
+
+// sentinel wants that session to be there, but for the first time, and leaves it again, on one node after the other.
+func (o *oneshots) sentinel(nodes []target, first bool) {
+	o.looks++
+	w, ack, err := hello(nodes[o.looks%len(nodes)], harness.V5, harness.Packet{
+		ClientID: "sentinel", Props: []harness.Property{{ID: harness.SessionExpiry, Num: sentinelSeconds}},
+	})
+	if err != nil {
+		o.w.model.Violate(Liveness, o.who, "the sentinel can't connect: %v", err)
+		return
+	}
+	if !first && !ack.SessionPresent {
+		o.w.model.Violate(Expiry, o.who, "the session of %d s that was left a round ago is gone", sentinelSeconds)
+	}
+	_ = w.send(harness.Packet{Type: harness.DISCONNECT})
+	_ = w.collect(connackTime)
+	w.close(false)
 }
 
 // delayedWill ends without a goodbye and stays away, or comes back in time.

@@ -100,6 +100,7 @@ func (r *run) rounds(ctx context.Context, say func(string)) error {
 	if err := r.settle(ctx, time.Minute); err != nil {
 		return err
 	}
+	r.oneshots.sentinel(r.world.targets(), true)
 	for n, end := 1, time.Now().Add(r.options.Length); ; n++ {
 		r.model.Node("round %d: faults", n)
 		until := time.Now().Add(min(r.options.Round, time.Until(end)))
@@ -189,6 +190,7 @@ func (r *run) validate(ctx context.Context) error {
 	wait(ctx, time.Until(healed.Add(6*time.Second))) // what comes twice has time to
 	r.oneshots.expired(r.world.targets(), healed)
 	r.oneshots.expiredMessages(r.world.targets(), healed)
+	r.oneshots.sentinel(r.world.targets(), false)
 	if ctx.Err() != nil {
 		return nil
 	}

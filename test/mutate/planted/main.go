@@ -5,7 +5,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,7 +71,7 @@ func run(chosen []string) error {
 			return fmt.Errorf("%s: %w", m.Rule, err)
 		}
 		verdict := "caught  "
-		if !slices.Equal(slices.Sorted(maps.Keys(found)), strings.Split(m.Check, ", ")) {
+		if !matches(found, strings.Split(m.Check, ", ")) {
 			verdict = "MISSED  "
 			missed = append(missed, m.Rule)
 		}
@@ -82,6 +81,16 @@ func run(chosen []string) error {
 		return fmt.Errorf("of %d broken brokers the checker did not find: %s", count, strings.Join(missed, ", "))
 	}
 	return nil
+}
+
+// matches tells whether violations of the first class were found, and of none but these.
+func matches(found map[string]int, classes []string) bool {
+	for class := range found {
+		if !slices.Contains(classes, class) {
+			return false
+		}
+	}
+	return found[classes[0]] > 0
 }
 
 func build(binary, pkg string, flags ...string) error {
