@@ -125,7 +125,7 @@ func (c *client) connect(ctx context.Context) bool {
 }
 
 func (c *client) pickNode() target {
-	nodes := c.w.targets()
+	nodes := c.w.doors()
 	if len(nodes) > 1 {
 		nodes = slices.DeleteFunc(slices.Clone(nodes), func(t target) bool { return t.id == c.node })
 	}

@@ -46,7 +46,7 @@ func (c *cluster) place() (*node, error) {
 		}
 		n.data = filepath.Join(n.data, "data")
 	}
-	for _, a := range []*string{&n.mqtt, &n.http, &n.admin, &n.peer, &n.gossip} {
+	for _, a := range []*string{&n.mqtt, &n.http, &n.admin, &n.peer, &n.gossip, &n.proxied} {
 		port, err := freePort()
 		if err != nil {
 			return nil, err
@@ -54,7 +54,7 @@ func (c *cluster) place() (*node, error) {
 		*a = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	targets := []string{n.peer, n.gossip}
-	if !relayed {
+	if !relayed || c.options.plain {
 		targets = nil
 	}
 	for i, target := range targets {
@@ -114,8 +114,13 @@ func (c *cluster) start(n *node) error {
 		"run", "--node-id", n.id, "--data", n.data, "--listen", "tcp://" + n.mqtt, "--http", n.http, "--admin", n.admin,
 		"--peer", n.peer, "--gossip", n.gossip, "--bootstrap-expect", fmt.Sprint(c.expect), "--join", strings.Join(joined, ","),
 		"--set", "peer.advertise=" + n.known(0, n.peer), "--set", "gossip.advertise=" + n.known(1, n.gossip),
-		"--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0", "--set", "mqtt.sys_interval=0s",
-		"--set", "cluster.snapshot_bytes=256KiB", "--set", "mqtt.max_buffered_bytes=48KiB",
+	}
+	if c.options.Balancer {
+		args = append(args, "--listen", "tcp://"+n.proxied+"?proxy=v2&proxy_from=127.0.0.0/8", "--set", "drain.notice=1500ms")
+	}
+	if !c.options.plain {
+		args = append(args, "--set", "mqtt.max_queued_messages=0", "--set", "mqtt.max_queued_bytes=0", "--set", "mqtt.sys_interval=0s",
+			"--set", "cluster.snapshot_bytes=256KiB", "--set", "mqtt.max_buffered_bytes=48KiB")
 	}
 	c.model.Node("start %s", n.id)
 	return n.start(c.options.Binary, append(args, c.options.Flags...))
@@ -266,7 +271,7 @@ func (c *cluster) leader(ctx context.Context) (*node, error) {
 const lastWords = 200 * time.Millisecond
 
 func (c *cluster) kill(n *node) error {
-	if n.running() && !n.paused {
+	if n.running() && !n.paused && !c.options.plain {
 		_ = n.tally(context.Background(), lastWords) // best effort: what is not told is lost with the process
 	}
 	c.model.Node("SIGKILL %s", n.id)
@@ -274,7 +279,9 @@ func (c *cluster) kill(n *node) error {
 }
 
 func (c *cluster) stop(n *node) error {
-	_ = n.tally(context.Background(), lastWords)
+	if !c.options.plain {
+		_ = n.tally(context.Background(), lastWords)
+	}
 	c.model.Node("SIGTERM %s", n.id)
 	began := time.Now()
 	err := n.end(syscall.SIGTERM, time.Minute)

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +101,7 @@ func (o *oneshots) inTime(ctx context.Context, id string, first time.Time) {
 			continue
 		}
 		early := time.Since(first) < limit // by the CONNACK: what follows left the queue before
-		got := w.collect(time.Second)
+		got := w.collect("lasts")
 		o.part(w, false)
 		o.end(id)
 		if n := strings.Count(got, "expires"); early && ack.SessionPresent && n < messagesLeft && strings.Contains(got, "lasts") {
@@ -119,10 +120,14 @@ func (o *oneshots) end(id string) {
 	}
 }
 
-// collect acknowledges what comes until nothing has come for so long, and returns the payloads.
-func (w *wire) collect(silence time.Duration) string {
+// collect acknowledges what comes until want has come and then nothing for a second, and returns the payloads.
+func (w *wire) collect(want string) string {
 	var got []string
 	for {
+		silence := time.Second
+		if !slices.Contains(got, want) {
+			silence = patience
+		}
 		p, err := w.next(silence)
 		if err != nil {
 			return strings.Join(got, " ")
@@ -154,7 +159,7 @@ func (o *oneshots) expiredMessages(nodes []target, healed time.Time) {
 			o.w.model.Expiring(messagesLeft, false)
 			continue
 		}
-		got := w.collect(time.Second)
+		got := w.collect("lasts")
 		_ = w.send(harness.Packet{Type: harness.DISCONNECT})
 		w.close(false)
 		if w, _, err := hello(nodes[i%len(nodes)], harness.V5, harness.Packet{ClientID: l.id, Clean: true}); err == nil {

@@ -136,7 +136,7 @@ func (m *Model) Expiring(n int, sure bool) {
 func (m *Model) read(msg *message) bool {
 	c := msg.events[0].conn
 	node := msg.from.at[c]
-	return node != "" && !m.died(node, msg.sent) && (msg.from.conn == c || msg.from.proved[c] > msg.sent)
+	return node != "" && node != balanced && !m.died(node, msg.sent) && (msg.from.conn == c || msg.from.proved[c] > msg.sent)
 }
 
 // died tells whether a node's process has ended since.

@@ -64,7 +64,7 @@ func wait(ctx context.Context, d time.Duration) {
 
 // open connects to some node. The wire is nil when nobody let us in.
 func (o *oneshots) open(p harness.Packet) (*wire, harness.Packet) {
-	nodes := o.w.targets()
+	nodes := o.w.doors()
 	n := nodes[o.rng.IntN(len(nodes))]
 	w, ack, err := hello(n, harness.V5, p)
 	if err != nil {
@@ -208,7 +208,7 @@ func (o *oneshots) sentinel(nodes []target, first bool) {
 		o.w.model.Violate(Expiry, o.who, "the session of %d s that was left a round ago is gone", sentinelSeconds)
 	}
 	_ = w.send(harness.Packet{Type: harness.DISCONNECT})
-	_ = w.collect(connackTime)
+	_, _ = w.next(connackTime) // its end
 	w.close(false)
 }
 
@@ -271,9 +271,13 @@ func (w *world) readRetained(n target, k int) {
 		w.model.Violate(Liveness, who, "%s can't subscribe: %v", who.name, err)
 		return
 	}
-	granted := false
+	granted, topics := false, w.model.RetainedTopics()
 	for {
-		p, err := conn.next(time.Second)
+		silence := patience
+		if granted && len(got) >= len(topics) {
+			silence = time.Second
+		}
+		p, err := conn.next(silence)
 		if err != nil {
 			if !granted {
 				w.model.Violate(Liveness, who, "%s got no SUBACK: %v", who.name, err)
@@ -291,7 +295,7 @@ func (w *world) readRetained(n target, k int) {
 			}
 		}
 	}
-	for _, topic := range w.model.RetainedTopics() {
+	for _, topic := range topics {
 		w.model.RetainedAs(who.name, topic, got[topic])
 		w.model.count(func(s *stats) { s.retainedReads++ })
 	}

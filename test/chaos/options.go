@@ -11,17 +11,21 @@ import (
 
 // Options of a run.
 type Options struct {
-	Seed    uint64
-	Length  time.Duration // of all rounds; the last one is finished
-	Round   time.Duration // faults for so long, then calm and validation
-	Faults  []string      // names; empty: all
-	Nodes   int
-	Binary  string   // the skein binary
-	Flags   []string // more flags of each node
-	Dir     string   // data and logs of the nodes; must be empty
-	Rate    float64  // of publishes; 1 is about 100 a second
-	Out     io.Writer
-	Verbose bool // every connection's end and every fault as it happens
+	Seed   uint64
+	Length time.Duration // of all rounds; the last one is finished
+	Round  time.Duration // faults for so long, then calm and validation
+	Faults []string      // names; empty: all
+	Nodes  int
+	Binary string   // the skein binary
+	Flags  []string // more flags of each node
+	Dir    string   // data and logs of the nodes; must be empty
+	Rate   float64  // of publishes; 1 is about 100 a second
+	// Balancer has the clients reach the nodes through HAProxy alone.
+	Balancer bool
+	Out      io.Writer
+	Verbose  bool // every connection's end and every fault as it happens
+
+	plain bool // the nodes as operators run them: no relays between them, no settings
 }
 
 // Validate says what is wrong with the options.

@@ -39,7 +39,11 @@ func (r *run) strays(ctx context.Context) string {
 		}
 	}
 	for _, c := range r.clients {
-		if node := r.model.where(c.who); node != "" && !slices.Equal(held[c.plan.id], []string{node}) {
+		node := r.model.where(c.who)
+		if node == balanced && len(held[c.plan.id]) == 1 {
+			continue
+		}
+		if node != "" && !slices.Equal(held[c.plan.id], []string{node}) {
 			return fmt.Sprintf("%s is connected to %s, and held by %v", c.plan.id, node, held[c.plan.id])
 		}
 	}

@@ -26,6 +26,7 @@ import (
 // the faults uses it, but for the fields under the lock.
 type node struct {
 	id, mqtt, http, admin, peer, gossip string
+	proxied                             string     // where the balancer reaches it
 	data, log, clock                    string     // clock: a file that says how wrong it is
 	relays                              []*relay   // peer, gossip
 	disk                                *disk.Disk // nil: the machine's

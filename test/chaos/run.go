@@ -16,6 +16,7 @@ type world struct {
 	model  *Model
 	faulty atomic.Bool // faults and traffic; else calm
 	nodes  atomic.Pointer[[]target]
+	front  []target // the balancer that clients reach the nodes through; none: they reach them by themselves
 }
 
 // target is a node as a client sees it.
@@ -23,6 +24,14 @@ type target struct{ id, mqtt string }
 
 func (w *world) busy() bool        { return w.faulty.Load() }
 func (w *world) targets() []target { return *w.nodes.Load() }
+
+// doors are where clients connect to.
+func (w *world) doors() []target {
+	if w.front != nil {
+		return w.front
+	}
+	return w.targets()
+}
 
 // run is one run of the checker.
 type run struct {
@@ -68,6 +77,14 @@ func Run(ctx context.Context, o *Options) (*Model, error) {
 	defer r.cluster.down()
 	if err := r.cluster.up(ctx); err != nil {
 		return m, err
+	}
+	if o.Balancer {
+		b, err := newBalancer(ctx, o.Dir, r.cluster.nodes)
+		if err != nil {
+			return m, err
+		}
+		defer b.close()
+		r.world.front = []target{{balanced, b.address}}
 	}
 	r.model.Whole()
 	r.publishTargets()

@@ -49,6 +49,8 @@ func run(ctx context.Context, args []string) error {
 	rate := set.Float64("rate", 1, "1 is about 100 publishes a second")
 	binary := set.String("binary", "", "the skein `file`; empty: built from the source")
 	keep := set.String("dir", "", "`folder` for the nodes' data and logs, kept; empty: a new one, removed if nothing was found")
+	balancer := set.Bool("balancer", false, "clients reach the nodes through HAProxy alone, as in docker-compose.yml")
+	measure := set.Int("measure", 0, "instead of checking, kill followers and leaders so many `times` each, drain and roll, and print what clients see")
 	verbose := set.Bool("v", false, "tell what is done to nodes as it happens")
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -62,7 +64,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	o := &chaos.Options{
 		Seed: *seed, Length: time.Duration(*minutes * float64(time.Minute)), Round: *round, Nodes: *nodes,
-		Rate: *rate, Out: os.Stdout, Verbose: *verbose, Dir: *keep, Binary: *binary,
+		Rate: *rate, Out: os.Stdout, Verbose: *verbose, Dir: *keep, Binary: *binary, Balancer: *balancer,
 	}
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano()) % 1_000_000
@@ -86,6 +88,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	if err := prepare(ctx, o, *binary == ""); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
+	}
+	if *measure > 0 {
+		if err := chaos.Measure(ctx, o, *measure); err != nil {
+			return fmt.Errorf("%w; the nodes' logs are in %s", err, o.Dir)
+		}
+		return os.RemoveAll(dir)
 	}
 	fmt.Printf("chaos: seed %d, %v, nodes in %s\n", o.Seed, o.Length, o.Dir)
 	if err := disk.Available(); err != nil {
