@@ -136,10 +136,14 @@ func (m *Model) inOrder(s *session, v *seen, msg *message, before receipt, p har
 	}
 }
 
-// late judges a message that was validated and forgotten: at QoS 1 it may come again.
+// late judges a message that was validated and forgotten: at QoS 1 it may come again. What nobody owed a session that
+// was leaving may come for the first time, in order.
 func (m *Model) late(s *session, st *stream, seq int, p harness.Packet) {
+	v := s.of(st)
 	switch {
 	case p.Retain || st.unordered && p.QoS < 2:
+	case !st.unordered && seq > v.last:
+		v.last = seq
 	case p.QoS == 1:
 		m.stats.repeats++
 	default:

@@ -199,6 +199,19 @@ func TestJudgement(t *testing.T) {
 			s.member("a")
 			s.Mark(s.Send(s.pub, 1, streamID{"p", "g/x", 1}, false), acked, s.pub, 1, 1)
 		}},
+		{name: "a first time in a later round", do: func(s *script) {
+			s.deliver(s.taken(2))
+			s.Leaving(s.i)
+			late := s.taken(2) // nobody waits for it
+			s.CloseRound()
+			s.deliver(late)
+		}},
+		{name: "a second time in a later round", want: Once, do: func(s *script) {
+			msg := s.taken(2)
+			s.deliver(msg)
+			s.CloseRound()
+			s.deliver(msg)
+		}},
 		{name: "an old retained value", want: Retain, do: func(s *script) {
 			old := s.Send(s.pub, 1, streamID{"p", "r/a", 1}, true)
 			s.Mark(old, acked, s.pub, 1, 1)
