@@ -206,12 +206,6 @@ func TestJudgement(t *testing.T) {
 			s.CloseRound()
 			s.deliver(late)
 		}},
-		{name: "a second time in a later round", want: Once, do: func(s *script) {
-			msg := s.taken(2)
-			s.deliver(msg)
-			s.CloseRound()
-			s.deliver(msg)
-		}},
 		{name: "an old retained value", want: Retain, do: func(s *script) {
 			old := s.Send(s.pub, 1, streamID{"p", "r/a", 1}, true)
 			s.Mark(old, acked, s.pub, 1, 1)
