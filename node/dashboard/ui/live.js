@@ -48,7 +48,7 @@ export function trace(main, signal, query) {
     if (!first.has(s.message)) { if (first.size > 1000) first.clear(); first.set(s.message, BigInt(s.time)) }
     const after = Number(BigInt(s.time) - first.get(s.message)) / 1e6
     log(out, h("span", { class: "faint" }, `${s.message.slice(0, 8)} ${s.node} +${after.toFixed(2)}ms `), h("strong", {}, s.kind), " ", s.client, " ", s.topic,
-      h("span", { class: s.kind === "dropped" ? "danger" : "faint" }, ` ${s.detail}${Number(s.tookNano) ? ` (${(s.tookNano / 1e6).toFixed(2)} ms)` : ""}`))
+      h("span", { class: s.kind === "dropped" ? "danger" : "faint" }, ` ${s.detail}${Number(s.index) ? `, log index ${s.index}` : ""}${Number(s.tookNano) ? ` (${(s.tookNano / 1e6).toFixed(2)} ms)` : ""}`))
   }
   main.append(h("h1", {}, "Trace"), h("form", {
     class: "bar", onsubmit: e => {
