@@ -227,22 +227,40 @@ func (f *FSM) Counts() Counts {
 	return c
 }
 
-// Away are persistent sessions, at most limit, that a publish to a topic would be queued for because they
-// are not connected, outside of shared groups.
-func (f *FSM) Away(topic string, qos byte, limit int) (ids []string) {
+// Away tells what became, for persistent sessions that are not connected, of a publish to a topic that the entry
+// at index made, outside of shared groups: who keeps it, and who had no room for it; at most limit of each.
+func (f *FSM) Away(topic string, qos byte, index uint64, limit int) (kept, lost []string) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	var scratch [16]*filter
 	for _, fl := range f.topics.match(scratch[:0], topic) {
 		for _, s := range fl.subs {
 			c := s.client
-			if len(ids) >= limit {
-				return ids
+			if c.online() || min(qos, s.qos) == 0 && !c.sess.limits.QueueQoS0 {
+				continue
 			}
-			if !c.online() && (min(qos, s.qos) > 0 || c.sess.limits.QueueQoS0) && !slices.Contains(ids, c.id) {
-				ids = append(ids, c.id)
+			list := &lost
+			if c.sess.keeps(topic, index) {
+				list = &kept
+			}
+			if len(*list) < limit && !slices.Contains(*list, c.id) {
+				*list = append(*list, c.id)
 			}
 		}
 	}
-	return ids
+	return kept, lost
+}
+
+// keeps tells whether a message of the entry at index is in the queue.
+func (s *sessionRow) keeps(topic string, index uint64) bool {
+	for i := len(s.queue) - 1; i >= 0; i-- {
+		m := s.queue[i].Message
+		switch at := Epoch(m.ID).Index(); {
+		case at < index:
+			return false
+		case at == index && m.Topic == topic:
+			return true
+		}
+	}
+	return false
 }

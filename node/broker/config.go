@@ -49,8 +49,9 @@ type State interface {
 	Retained(filter string, fn func(*fsm.Message) bool) (index uint64)
 	Counts() fsm.Counts
 	Members() []fsm.Member
-	// Away are the sessions, at most limit, that queue a message of a topic because they are not connected.
-	Away(topic string, qos byte, limit int) []string
+	// Away tells which sessions that are not connected keep a publish that the entry at index made, and which
+	// had no room for it, at most limit of each.
+	Away(topic string, qos byte, index uint64, limit int) (kept, lost []string)
 	// NextSequence is the sequence that the log expects next of an incarnation, 0 if it has ended.
 	NextSequence(ref fsm.NodeRef) uint64
 }

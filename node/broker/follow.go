@@ -191,13 +191,23 @@ func (f *following) committed(r fsm.Result) {
 	if r.Code != fsm.OK {
 		return
 	}
-	if away := f.c.b.state.Away(f.subject.Topic, f.subject.QoS, awayShown+1); len(away) > 0 {
-		detail := "for sessions that are not connected: " + strings.Join(away[:min(len(away), awayShown)], ", ")
-		if len(away) > awayShown {
-			detail += " and more"
-		}
-		t.Step(&f.subject, "stored", f.c.info.id, trace.Step{Index: r.Index, Detail: detail})
+	kept, lost := f.c.b.state.Away(f.subject.Topic, f.subject.QoS, r.Index, awayShown+1)
+	if len(kept) > 0 {
+		t.Step(&f.subject, "stored", f.c.info.id, trace.Step{Index: r.Index, Detail: "for sessions that are not connected: " + few(kept)})
 	}
+	if len(lost) > 0 {
+		t.Step(&f.subject, "dropped", f.c.info.id, trace.Step{
+			Index: r.Index, Detail: fsm.ReasonQueueFull.String() + ", for sessions that are not connected: " + few(lost),
+		})
+	}
+}
+
+func few(ids []string) string {
+	text := strings.Join(ids[:min(len(ids), awayShown)], ", ")
+	if len(ids) > awayShown {
+		text += " and more"
+	}
+	return text
 }
 
 // taken tells that every node that it went to has it.

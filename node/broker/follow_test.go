@@ -71,7 +71,7 @@ func wantSteps(t *testing.T, tap *trace.Tap, want ...string) {
 
 // A message by the log, to a session on another node, one that is away, and a clean client.
 func TestTraceByTheLog(t *testing.T) {
-	watched(t, nil, func(w *world, tracers []*trace.Tracer, _ []*event.Log) {
+	watched(t, func(c *broker.Config) { c.MaxQueuedMessages = 1 }, func(w *world, tracers []*trace.Tracer, _ []*event.Log) {
 		sub := w.connect(w.two, persistent("sub"))
 		sub.subscribed("a/+:2")
 		away := w.connect(w.two, persistent("away"))
@@ -88,6 +88,12 @@ func TestTraceByTheLog(t *testing.T) {
 		wantSteps(t, list[0], "received pub QoS 2, 1 bytes id=2", "authorised pub no access rules are set", "road pub log",
 			"sent near at QoS 0 logged", "committed pub the publisher's acknowledgement is due logged",
 			"stored pub for sessions that are not connected logged")
+		defer func() { // its queue is full now
+			pub.send(&mqtt.Publish{Topic: []byte("a/b"), QoS: 1, PacketID: pub.next(), Payload: []byte("y")})
+			if got := seen(t, list[0]); !slices.Contains(got, "dropped pub queue_full, for sessions that are not connected logged") {
+				t.Errorf("%q", got)
+			}
+		}()
 		wantSteps(t, list[1], "queued sub number 1 of its session, 0 in flight, 0 wait before it logged", "sent sub at QoS 2 id=1",
 			"acknowledged sub PUBREC id=1", "acknowledged sub PUBCOMP id=1")
 	})

@@ -60,7 +60,9 @@ func TestDashboard(t *testing.T) {
 
 	p := b.Open("dashboard", "http://"+one.HTTP+"/", true)
 	p.Look(1280, 800, false)
-	text := func(want string) string { return fmt.Sprintf("document.querySelector('main').innerText.includes(%q)", want) }
+	text := func(want string) string {
+		return fmt.Sprintf("document.querySelector('main').innerText.includes(%q)", want)
+	}
 	to := func(hash string) { Eval[bool](p, fmt.Sprintf("(location.hash = %q, true)", hash)) }
 	press := func(button string) {
 		t.Helper()
