@@ -54,8 +54,8 @@ class Worker:
         self.stopping = False
         self.came = self.repeated = 0
         # The access file keeps nobody from joining a shared group, and a stranger's share would be lost. So its
-        # name is one that only those know who have the password.
-        self.group = hashlib.sha256(b"group of " + args.password.encode()).hexdigest()[:20]
+        # name is one that only those know who have the password; from it nobody gets back to the password.
+        self.group = hashlib.pbkdf2_hmac("sha256", args.password.encode(), b"the pipeline's group", 200_000, 10).hex()
         kind = {"client_id": f"pipeline.{args.name}.{self.group}", "protocol": mqtt.MQTTv5}
         if hasattr(mqtt, "CallbackAPIVersion"):  # paho 2
             kind["callback_api_version"] = mqtt.CallbackAPIVersion.VERSION1
