@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	f.DurationVar(&o.background, "background", 45*time.Second, "mean time that an app spends in the background (an hour, made short)")
 	f.DurationVar(&o.willDelay, "will-delay", 10*time.Second, "before a phone that has vanished counts as away")
 	f.DurationVar(&o.tolerance, "tolerance", 5*time.Second, "beyond the will's delay until presence has to be right")
-	f.DurationVar(&o.settle, "settle", 90*time.Second, "how long what is under way at the end may take")
+	f.DurationVar(&o.settle, "settle", 4*time.Minute, "how long what is under way at the end may take")
 	f.StringVar(&o.report, "report", "", "write the figures into this file, too, as JSON")
 	qos := f.Int("qos", 2, "of messages: 1 or 2")
 	dir := f.String("dir", ".", "accounts: where the files go")
