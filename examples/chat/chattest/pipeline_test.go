@@ -106,7 +106,7 @@ func TestBadInput(t *testing.T) {
 	alice.Subscribe(1, "chat/u/alice/in/#")
 	for i, body := range []string{
 		``, `{`, `[]`, `"x"`, `{"n":0,"text":"x","at":1}`, `{"n":"1","text":"x","at":1}`, `{"n":1.5}`, `{"n":true}`, "\x00\xff\xfe", strings.Repeat("[", 100000),
-		`{"n":1e400}`,
+		`{"n":1e400}`, `{"conv":1e400}`, `{"conv":99999999999999999999999}`, `{"conv":9007199254740991}`,
 	} {
 		for _, kind := range []string{"msg", "seen", "typing", "history", "nonsense", "msg/deeper"} {
 			alice.MustSend(h.Packet{Type: h.PUBLISH, Topic: "chat/u/alice/out/alice.x/" + kind, Payload: body, QoS: 1, ID: uint16(i + 1)})
@@ -115,7 +115,7 @@ func TestBadInput(t *testing.T) {
 	}
 	for n, body := range []string{
 		`{"n":1,"text":"","at":1}`, `{"n":2,"text":7,"at":1}`, fmt.Sprintf(`{"n":3,"text":%q,"at":1}`, strings.Repeat("x", 4001)), `{"n":4,"close":true,"at":1}`,
-		`{"n":5,"text":"x","at":-1}`, `{"n":6,"text":"x"}`,
+		`{"n":5,"text":"x","at":-1}`, `{"n":6,"text":"x"}`, `{"n":7,"text":"\ud800","at":1}`, `{"n":8,"text":"x","at":1e400}`,
 	} {
 		alice.MustSend(h.Packet{Type: h.PUBLISH, Topic: "chat/u/alice/out/alice.x/msg", Payload: body, QoS: 1, ID: uint16(100 + n)})
 		p := alice.Await(h.PUBLISH)
@@ -124,9 +124,32 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("%.60s is answered by %s %s", body, p.Topic, p.Payload)
 		}
 	}
-	alice.MustSend(h.Packet{Type: h.PUBLISH, Topic: "chat/u/alice/out/alice.x/msg", Payload: `{"n":7,"text":"at last","at":1}`, QoS: 1, ID: 200})
+	alice.MustSend(h.Packet{Type: h.PUBLISH, Topic: "chat/u/alice/out/alice.x/msg", Payload: `{"n":9,"text":"at last","at":1}`, QoS: 1, ID: 200})
 	for {
-		if p := alice.Await(h.PUBLISH); p.Topic == "chat/u/alice/in/msg" {
+		p := alice.Await(h.PUBLISH)
+		if p.Topic == "chat/u/alice/in/msg" {
+			if !strings.Contains(p.Payload, `"seq":1,`) {
+				t.Errorf("the first message that was taken is %s", p.Payload)
+			}
+			break
+		}
+	}
+	// Requests for what there is none of, in a conversation that there is.
+	for i, body := range []string{`{"conv":1,"after":1e400}`, `{"conv":1,"before":99999999999999999999999}`, `{"conv":1,"limit":-1}`, `{"conv":1,"limit":"all"}`, `{"conv":1,"after":null}`} {
+		alice.MustSend(h.Packet{
+			Type: h.PUBLISH, Topic: "chat/u/alice/out/alice.x/history", Payload: body, QoS: 1, ID: uint16(300 + i),
+			Props: []h.Property{{ID: 0x08, Text: "chat/u/alice/in/reply/alice.x"}},
+		})
+	}
+	alice.MustSend(h.Packet{
+		Type: h.PUBLISH, Topic: "chat/u/alice/out/alice.x/history", Payload: `{"conv":1}`, QoS: 1, ID: 400,
+		Props: []h.Property{{ID: 0x08, Text: "chat/u/alice/in/reply/alice.x"}},
+	})
+	for {
+		if p := alice.Await(h.PUBLISH); p.Topic == "chat/u/alice/in/reply/alice.x" {
+			if !strings.Contains(p.Payload, `"at last"`) {
+				t.Errorf("the answer is %s", p.Payload)
+			}
 			break
 		}
 	}

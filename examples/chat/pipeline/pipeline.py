@@ -202,6 +202,8 @@ class Worker:
         if not close and not (isinstance(text, str) and 0 < len(text) <= LONGEST):
             raise ValueError(f"A message has 1 to {LONGEST} characters.")
         at = number(body, "at")
+        if not close:
+            text.encode()  # half of a surrogate pair is no text: a ValueError before anything has changed
         if who in self.args.assistants:
             conv = number(body, "conv", least=1)
             t.led_by(who, conv)
@@ -247,8 +249,8 @@ class Worker:
         t = self.transcript
         conv = number(body, "conv", least=1)
         t.participants(conv, who)
-        before, after = body.get("before") or 1 << 62, body.get("after") or 0
-        found = t.messages(conv, int(after), int(before), min(int(body.get("limit") or 50), 200), who)
+        body = {"before": 1 << 52, "after": 0, "limit": 50, **body}
+        found = t.messages(conv, number(body, "after"), number(body, "before"), min(number(body, "limit"), 200), who)
         text = json.dumps({"conv": conv, "messages": found, "marks": t.marks(conv)}, ensure_ascii=False)
         self.say(topic, text, qos=1, expiry=60, correlation=correlation)
 
