@@ -20,13 +20,13 @@ func (f *FSM) wait(c *client, at int64) {
 	}
 	if c.will != nil {
 		if delay := min(c.will.delay, s.expiry); delay > 0 {
-			c.willAt = f.timers.schedule(f.willDue(at, delay), timerWill, c, "")
+			c.willAt = f.timers.schedule(f.after(at, delay), timerWill, c, "")
 		} else {
 			f.willNow(c)
 		}
 	}
 	if s.expiry != neverExpires {
-		s.expireAt = f.timers.schedule(after(at, s.expiry), timerSession, c, "")
+		s.expireAt = f.timers.schedule(f.after(at, s.expiry), timerSession, c, "")
 	}
 }
 

@@ -48,23 +48,21 @@ func roundUp(ms int64) int64 {
 	return ms
 }
 
-// LevelPrecise is the feature level from which on wills are due on a quarter of a second, and Limits may
-// say DropOldest.
+// LevelPrecise is the feature level from which on wills and sessions are due on a quarter of a second, and
+// Limits may say DropOldest.
 const LevelPrecise = 2
 
-// willDue is when a will with that delay is due: never too early, and soon enough for it to be published
-// within a second.
-func (f *FSM) willDue(at int64, delay uint32) int64 {
+// after is when a will's delay or a session's expiry is over: never too early, and soon enough for a will to
+// be published within a second. Both are rounded alike, so that a will that comes with the end of its
+// session comes in the same step [MQTT-3.1.2-8].
+func (f *FSM) after(at int64, seconds uint32) int64 {
+	due := at + int64(seconds)*1000
 	if f.members.level() < LevelPrecise {
-		return after(at, delay)
+		return roundUp(due)
 	}
 	const grain = 250
-	due := at + int64(delay)*1000
 	return (due + grain - 1) / grain * grain
 }
-
-// after is at plus seconds, on a whole second.
-func after(at int64, seconds uint32) int64 { return roundUp(at + int64(seconds)*1000) }
 
 // schedule starts a timer.
 func (t *timers) schedule(due int64, kind timerKind, c *client, topic string) timerKey {
