@@ -64,6 +64,14 @@ func (c *cluster) place() (*node, error) {
 		}
 		n.relays = append(n.relays, r)
 	}
+	if !c.options.plain {
+		r, err := newRelay(c.net, id, n.mqtt, false, func(_, _ net.Addr) string { return clients })
+		if err != nil {
+			return nil, err
+		}
+		n.door = r
+		n.relays = append(n.relays, r)
+	}
 	c.nodes = append(c.nodes, n)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,9 +103,20 @@ func (c *cluster) owner(near, far net.Addr) string {
 	return byPid[socketOwner(near.(*net.TCPAddr), far.(*net.TCPAddr), pids)]
 }
 
+// clients is what the network calls all of them.
+const clients = "clients"
+
+// clientAddress is where clients reach the node.
+func (n *node) clientAddress() string {
+	if n.door == nil {
+		return n.mqtt
+	}
+	return n.door.address()
+}
+
 // known is one of a node's addresses as the others know it.
 func (n *node) known(relay int, address string) string {
-	if len(n.relays) == 0 {
+	if len(n.relays) <= relay {
 		return address
 	}
 	return n.relays[relay].address()
@@ -327,7 +346,7 @@ func freePort() (int, error) {
 	defer ports.mu.Unlock()
 	for range 5000 {
 		if ports.next == 0 {
-			ports.next = 20000 + os.Getpid()%8000
+			ports.next = 20000 + os.Getpid()*61%8000 // two that start together are far apart
 		}
 		ports.next++
 		if ports.next > 32000 {

@@ -52,7 +52,9 @@ var onNetwork = []fault{
 	{"cut-pair", cutPair},
 	{"cut-in", cutIn},
 	{"cut-out", cutOut},
+	{"cut-clients", cutClients},
 	{"delay", delay},
+	{"lossy", lossy},
 	{"flap", flap},
 	{"reset", reset},
 	{"cut-kill", cutKill},
@@ -318,6 +320,24 @@ func cutOut(ctx context.Context, c *cluster, rng *rand.Rand) error {
 		ways = append(ways, direction{n.id, o})
 	}
 	return c.part(ctx, "what "+n.id+" sends to the others", between(rng, 1, 10), ways)
+}
+
+// cutClients cuts a node from its clients; the other nodes see it.
+func cutClients(ctx context.Context, c *cluster, rng *rand.Rand) error {
+	n := c.any(rng)
+	return c.part(ctx, n.id+" from all clients", between(rng, 1, 12), both(n.id, clients))
+}
+
+// lossy loses some of what a node and the others send each other.
+func lossy(ctx context.Context, c *cluster, rng *rand.Rand) error {
+	loss := 0.01 + rng.Float64()*0.1
+	n := c.any(rng)
+	c.model.Node("%.0f %% is lost between %s and the others", 100*loss, n.id)
+	c.net.Set(rule{loss: loss}, both(n.id, c.others(n)...)...)
+	wait(ctx, between(rng, 2, 8))
+	c.net.Heal()
+	c.model.Node("network healed")
+	return nil
 }
 
 func delay(ctx context.Context, c *cluster, rng *rand.Rand) error {

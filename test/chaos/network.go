@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -22,6 +23,18 @@ type direction struct{ from, to string }
 type rule struct {
 	cut   bool
 	delay time.Duration
+	loss  float64 // of what is sent; on a stream it comes later, as TCP sends it again
+}
+
+// again is how much later it comes.
+const again = 200 * time.Millisecond
+
+// late is how long something takes on its way.
+func (r rule) late() time.Duration {
+	if rand.Float64() < r.loss {
+		return r.delay + again
+	}
+	return r.delay
 }
 
 func newNetwork() *network {

@@ -28,7 +28,8 @@ type node struct {
 	id, mqtt, http, admin, peer, gossip string
 	proxied                             string     // where the balancer reaches it
 	data, log, clock                    string     // clock: a file that says how wrong it is
-	relays                              []*relay   // peer, gossip
+	relays                              []*relay   // peer, gossip, door
+	door                                *relay     // for clients; nil: they reach it by itself
 	disk                                *disk.Disk // nil: the machine's
 	model                               *Model
 

@@ -3,6 +3,7 @@ package chaos
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -93,6 +94,10 @@ func (r *relay) connection(conn net.Conn) {
 	if err != nil || !p.join(far) {
 		return
 	}
+	if from == clients { // a reader that stops must be felt at once
+		_ = conn.(*net.TCPConn).SetWriteBuffer(socketBuffer)
+		_ = far.(*net.TCPConn).SetReadBuffer(socketBuffer)
+	}
 	var both sync.WaitGroup
 	both.Go(func() { p.pump(far, conn, direction{from, r.to}) })
 	both.Go(func() { p.pump(conn, far, direction{r.to, from}) })
@@ -141,7 +146,7 @@ func (p *pipe) pass(d direction) bool {
 	for {
 		r, changed := p.relay.net.at(d)
 		if !r.cut {
-			return p.linger(r.delay)
+			return p.linger(r.late())
 		}
 		select {
 		case <-changed:
@@ -197,7 +202,7 @@ func (r *relay) datagrams() {
 		}
 		who := r.who(r.udp.LocalAddr(), from)
 		rule, _ := r.net.at(direction{who, r.to})
-		if who == "" || rule.cut {
+		if who == "" || rule.cut || rand.Float64() < rule.loss {
 			continue
 		}
 		if rule.delay == 0 {

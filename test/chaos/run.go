@@ -107,7 +107,7 @@ func Run(ctx context.Context, o *Options) (*Model, error) {
 func (r *run) publishTargets() {
 	var list []target
 	for _, n := range r.cluster.nodes {
-		list = append(list, target{n.id, n.mqtt})
+		list = append(list, target{n.id, n.clientAddress()})
 	}
 	r.world.nodes.Store(&list)
 }
@@ -200,6 +200,10 @@ func (r *run) validate(ctx context.Context) error {
 	r.model.Fault(calm)
 	for deadline := time.Now().Add(healTime); r.model.Outstanding() > 0 && time.Now().Before(deadline) && ctx.Err() == nil; {
 		wait(ctx, 100*time.Millisecond)
+	}
+	if why := r.cluster.ailing(ctx); why != "" && r.model.Outstanding() > 0 && ctx.Err() == nil {
+		r.model.Violate(Liveness, nil, "left in peace, the cluster does not stay whole (on a starved machine it need not): %s", why)
+		return nil
 	}
 	for i, n := range r.world.targets() {
 		r.world.readRetained(n, i)
