@@ -22,13 +22,13 @@ func (c *Cluster) assemble() error {
 	}
 	port, err := peer.Open(peer.Config{
 		Bind: c.cfg.PeerBind, Advertise: c.cfg.PeerAdvertise, Cluster: c.cfg.ClusterName, Server: c.id,
-		Identity: id, Logger: c.cfg.Logger,
+		Identity: id, Security: c.cfg.Security, Logger: c.cfg.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	c.closers = append(c.closers, port.Close)
-	c.address, c.dial = port.Address(), port
+	c.address, c.dial, c.port = port.Address(), port, port
 	transport := replica.NewTransport(port.Raft(c.whereabouts), c.cfg.Logger)
 	log, err := replica.Open(replica.Config{
 		ID: c.id, Node: c.cfg.NodeID, Dir: c.cfg.DataDir, Transport: transport, Dial: port.Peer, FSM: c.fsm,

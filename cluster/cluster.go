@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/skein-mqtt/skein/cluster/lease"
 	"github.com/skein-mqtt/skein/cluster/link"
 	"github.com/skein-mqtt/skein/cluster/membership"
+	"github.com/skein-mqtt/skein/cluster/peer"
 	"github.com/skein-mqtt/skein/cluster/replica"
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/clusterpb"
@@ -28,6 +30,7 @@ type Cluster struct {
 
 	log       replicatedLog
 	dial      dialer
+	port      *peer.Port
 	transport *replica.Transport
 	early     early
 	holder    *lease.Holder
@@ -114,7 +117,7 @@ func (c *Cluster) openGossip() error {
 	}
 	gossip, err := membership.Open(membership.Config{
 		Bind: c.cfg.GossipBind, Advertise: c.cfg.GossipAdvertise, Join: c.cfg.Join, Cluster: c.cfg.ClusterName,
-		Secret: c.cfg.GossipSecret, Logger: c.cfg.Logger, Self: c.notes(exists),
+		Keys: c.cfg.GossipKeys, Logger: c.cfg.Logger, Self: c.notes(exists),
 	})
 	if err == nil {
 		c.gossip.Store(gossip) // raft looks for moved nodes there already
@@ -210,6 +213,27 @@ func (c *Cluster) ServerID() string { return c.id }
 
 // PeerAddress is where the other nodes reach this one.
 func (c *Cluster) PeerAddress() string { return c.address }
+
+// Orders brings the connections that other nodes make with DialOrders, over the peer port and under its protection.
+// To be taken once.
+func (c *Cluster) Orders() net.Listener { return c.port.Orders() }
+
+// DialOrders leads to the Orders of the node at a peer address. It blocks until ctx ends at most.
+func (c *Cluster) DialOrders(ctx context.Context, address string) (net.Conn, error) {
+	return c.port.DialOrders(ctx, address)
+}
+
+// PeersRefused counts the connections to the peer port that were not let in.
+func (c *Cluster) PeersRefused() uint64 { return c.port.Refused() }
+
+// GossipKeys replaces the keys of gossip: the first encrypts, all decrypt. Gossip that began without keys stays plain
+// until the node starts again: an error.
+func (c *Cluster) GossipKeys(keys [][]byte) error {
+	if g := c.gossip.Load(); g != nil {
+		return g.Rekey(keys)
+	}
+	return nil
+}
 
 // GossipAddress is where gossip reaches this node; empty: there is none.
 func (c *Cluster) GossipAddress() string {

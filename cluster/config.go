@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skein-mqtt/skein/cluster/peer"
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/proto/clusterpb"
 )
@@ -30,7 +31,9 @@ type Config struct {
 	Join            []string // HOST:PORT of other nodes' gossip; names may resolve to many
 	BootstrapExpect int      // how many blank nodes found the cluster; 1 without Join: this one alone; 0: never
 	ClusterName     string   // nodes of another name are not heard. Empty: skein
-	GossipSecret    []byte   // 16, 24 or 32 bytes; none: gossip is not encrypted
+	GossipKeys      [][]byte // of 16, 24 or 32 bytes; the first encrypts, all decrypt. None: gossip is plain
+	// Security of the connections between nodes. nil: they are plain, and prove nothing.
+	Security peer.Security
 
 	// Raft's timeouts. 0: 500 ms, 500 ms, 250 ms.
 	HeartbeatTimeout   time.Duration

@@ -31,6 +31,7 @@ const patience = time.Minute
 
 // world is a cluster in one process.
 type world struct {
+	secure func(n *node, cfg *Config) // nil: connections are plain
 	t      *testing.T
 	expect int
 	nodes  map[string]*node
@@ -149,6 +150,9 @@ func (w *world) config(n *node) Config {
 	}
 	if n.alone {
 		cfg.Join = nil
+	}
+	if w.secure != nil {
+		w.secure(n, &cfg)
 	}
 	return cfg
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -95,15 +97,24 @@ func (notes) LocalState(bool) []byte { return nil }
 func (notes) MergeRemoteState([]byte, bool) {}
 
 // logWriter turns memberlist's log lines into records of ours. What it calls an error is mostly a
-// node that can't be reached, which the log of the cluster reports better.
-type logWriter struct{ logger *slog.Logger }
+// node that can't be reached, which the log of the cluster reports better, or a stranger: he shall not fill the log.
+type logWriter struct {
+	logger *slog.Logger
+	last   *atomic.Int64 // when an error was last worth more than a remark, ms since 1970
+}
+
+// errorInterval is how often an error is worth more than a remark.
+const errorInterval = 10 * time.Second
 
 // Write implements io.Writer.
 func (w logWriter) Write(p []byte) (int, error) {
 	line := strings.TrimSpace(string(p))
 	level := slog.LevelDebug
 	if rest, ok := strings.CutPrefix(line, "[ERR] "); ok {
-		level, line = slog.LevelInfo, rest
+		line = rest
+		if last, now := w.last.Load(), time.Now().UnixMilli(); now-last >= errorInterval.Milliseconds() && w.last.CompareAndSwap(last, now) {
+			level = slog.LevelInfo
+		}
 	} else if i := strings.Index(line, "] "); strings.HasPrefix(line, "[") && i > 0 {
 		line = line[i+2:]
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -22,7 +23,7 @@ type Config struct {
 	Join      []string // HOST:PORT or HOST, names too
 	Cluster   string   // nodes of another cluster are not heard
 	Self      Node
-	Secret    []byte // 16, 24 or 32 bytes encrypt the gossip; none: it is plain
+	Keys      [][]byte // of 16, 24 or 32 bytes: the first encrypts the gossip, all decrypt it. None: it is plain
 	Logger    *slog.Logger
 }
 
@@ -41,6 +42,7 @@ const (
 type Membership struct {
 	cfg  Config
 	list *memberlist.Memberlist
+	keys *memberlist.Keyring // nil: gossip is plain
 	bind string
 
 	ctx     context.Context
@@ -105,7 +107,12 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 			return nil, err
 		}
 	}
-	ml.SecretKey = m.cfg.Secret
+	if len(m.cfg.Keys) > 0 {
+		if ml.Keyring, err = memberlist.NewKeyring(m.cfg.Keys, m.cfg.Keys[0]); err != nil {
+			return nil, fmt.Errorf("gossip keys: %w", err)
+		}
+		m.keys = ml.Keyring
+	}
 	// Noticed in about a second; the lease decides who serves, so a wrong suspicion costs nothing.
 	ml.ProbeInterval, ml.ProbeTimeout, ml.SuspicionMult = 200*time.Millisecond, 100*time.Millisecond, 3
 	ml.SuspicionMaxTimeoutMult = 2 // where nobody is left who could confirm it
@@ -113,7 +120,7 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	ml.TCPTimeout = 2 * time.Second
 	ml.DeadNodeReclaimTime = time.Millisecond // the name is that of a locked folder: it may have moved at once
 	ml.Delegate, ml.Events = notes{m}, events{m}
-	ml.Logger = log.New(logWriter{m.cfg.Logger}, "", 0)
+	ml.Logger = log.New(logWriter{m.cfg.Logger, new(atomic.Int64)}, "", 0)
 	return ml, nil
 }
 

@@ -2,9 +2,11 @@ package membership
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -168,7 +170,7 @@ func TestNames(t *testing.T) {
 // TestStrangers: another cluster's nodes are not heard, nor those without the secret.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
-	secret := func(c *Config) { c.Secret = []byte("0123456789abcdef") }
+	secret := func(c *Config) { c.Keys = [][]byte{[]byte("0123456789abcdef")} }
 	a := open(t, "a", secret)
 	other := open(t, "x", secret, joining(a.Address()), func(c *Config) { c.Cluster = "other" })
 	plain := open(t, "y", joining(a.Address()))
@@ -185,6 +187,39 @@ func TestStrangers(t *testing.T) {
 	}
 	if names(a) != "b" || names(other) != "" || names(plain) != "" {
 		t.Errorf("%q, %q, %q", names(a), names(other), names(plain))
+	}
+}
+
+// TestRekey: keys are replaced while nodes talk; whoever has the old one alone is heard no more.
+func TestRekey(t *testing.T) {
+	t.Parallel()
+	old, young := []byte("0123456789abcdef"), []byte("fedcba9876543210")
+	with := func(keys ...[]byte) func(*Config) { return func(c *Config) { c.Keys = keys } }
+	a := open(t, "a", with(old))
+	b := open(t, "b", with(old), joining(a.Address()))
+	sees(t, a, "b")
+	for _, keys := range [][][]byte{{old, young}, {young, old}, {young}} {
+		for _, m := range []*Membership{a, b} {
+			if err := m.Rekey(keys); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	late := open(t, "c", with(young), joining(a.Address()))
+	sees(t, late, "a b")
+	stale := open(t, "d", with(old))
+	if _, err := stale.list.Join([]string{a.Address()}); err == nil {
+		t.Error("the old key opens still")
+	}
+	if err := a.Rekey(nil); err == nil {
+		t.Error("back to plain text")
+	}
+	if err := a.Rekey([][]byte{[]byte("short")}); err == nil {
+		t.Error("a key of five bytes")
+	}
+	plain := open(t, "e")
+	if err := plain.Rekey([][]byte{young}); !errors.Is(err, ErrPlain) || plain.Rekey(nil) != nil {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -237,7 +272,7 @@ func TestAddresses(t *testing.T) {
 		{Bind: "no-such-name.invalid:0"},
 		{Bind: "127.0.0.1:0", Advertise: "x"},
 		{Bind: "127.0.0.1:0", Advertise: "no-such-name.invalid:1"},
-		{Bind: "127.0.0.1:0", Secret: []byte("short")},
+		{Bind: "127.0.0.1:0", Keys: [][]byte{[]byte("short")}},
 	} {
 		bad.Self = Node{ID: "a", Store: "s"}
 		if m, err := Open(bad); err == nil {
@@ -255,13 +290,13 @@ func TestAddresses(t *testing.T) {
 // TestLog: memberlist's lines become records, its errors no more than a remark.
 func TestLog(t *testing.T) {
 	var b strings.Builder
-	w := logWriter{slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))}
-	for _, line := range []string{"[ERR] memberlist: no way\n", "[DEBUG] memberlist: fine\n", "bare\n"} {
+	w := logWriter{slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})), new(atomic.Int64)}
+	for _, line := range []string{"[ERR] memberlist: no way\n", "[ERR] memberlist: again\n", "[DEBUG] memberlist: fine\n", "bare\n"} {
 		if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
 			t.Errorf("%d %v", n, err)
 		}
 	}
-	for _, want := range []string{`level=INFO msg="gossip: no way"`, `level=DEBUG msg="gossip: fine"`, `level=DEBUG msg="gossip: bare"`} {
+	for _, want := range []string{`level=INFO msg="gossip: no way"`, `level=DEBUG msg="gossip: again"`, `level=DEBUG msg="gossip: fine"`, `level=DEBUG msg="gossip: bare"`} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%s: no %s", b.String(), want)
 		}

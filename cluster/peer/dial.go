@@ -2,8 +2,10 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,18 +50,40 @@ func (p *Port) dial(ctx context.Context, to string, k kind, target string) (net.
 	if err != nil {
 		return nil, err
 	}
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
-	unhook := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = greeting{kind: k, cluster: p.cfg.Cluster, identity: p.cfg.Identity.Get(), target: target}.send(conn)
-	if !unhook() && err == nil {
-		err = ctx.Err()
-	}
+	secured, err := p.greet(ctx, conn, k, target)
 	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%s: %w", to, err)
 	}
-	_ = conn.SetDeadline(time.Time{})
 	impatient(conn, k)
-	return conn, nil
+	return secured, nil
+}
+
+// greet proves and greets until ctx, which has a deadline, ends. On an error conn is still the caller's to close.
+func (p *Port) greet(ctx context.Context, conn net.Conn, k kind, target string) (net.Conn, error) {
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+	secured := conn
+	if p.cfg.Security != nil {
+		var node string
+		var err error
+		if secured, node, err = p.cfg.Security.Client(ctx, conn); err != nil {
+			return nil, err
+		}
+		if of, _, _ := strings.Cut(target, "/"); target != "" && of != node {
+			return nil, fmt.Errorf("%w: one of node %s, not %s", ErrOtherServer, node, target)
+		}
+	}
+	unhook := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err := greeting{kind: k, cluster: p.cfg.Cluster, identity: p.cfg.Identity.Get(), target: target}.send(secured)
+	if !unhook() && err == nil {
+		err = ctx.Err()
+	}
+	if p.cfg.Security == nil && errors.Is(err, ErrGreeting) {
+		err = fmt.Errorf("%w, or one that wants a certificate", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return secured, conn.SetDeadline(time.Time{})
 }

@@ -24,6 +24,8 @@ type kind byte
 const (
 	kindRPC  kind = 'g' // gRPC
 	kindRaft kind = 'r' // raft's own transport
+	// kindOrders is for whoever else serves the other nodes: see Port.Orders.
+	kindOrders kind = 'o'
 )
 
 // A connection begins with the magic, the kind, the cluster's name, its identity (empty: the node is
@@ -77,9 +79,12 @@ func (g greeting) send(conn net.Conn) error {
 		}
 		return err
 	}
-	name, err := readName(conn)
-	if err != nil {
-		return err
+	var name string
+	if verdict(v[0]) <= otherIdentity {
+		var err error
+		if name, err = readName(conn); err != nil {
+			return err
+		}
 	}
 	switch verdict(v[0]) {
 	case welcome:
@@ -94,6 +99,9 @@ func (g greeting) send(conn net.Conn) error {
 	return fmt.Errorf("%w: it answers %#x", ErrGreeting, v[0])
 }
 
+// tlsHandshake is how a node with certificates begins.
+const tlsHandshake = 0x16
+
 // receive reads a greeting and answers it. The caller has set a deadline.
 func receive(conn net.Conn, cfg *Config) (greeting, error) {
 	head := make([]byte, len(magic)+1)
@@ -101,6 +109,9 @@ func receive(conn net.Conn, cfg *Config) (greeting, error) {
 		return greeting{}, err
 	}
 	if !bytes.Equal(head[:len(magic)], magic) {
+		if head[0] == tlsHandshake {
+			return greeting{}, fmt.Errorf("%w: it speaks TLS, and this node has no certificate", ErrGreeting)
+		}
 		return greeting{}, ErrGreeting
 	}
 	g := greeting{kind: kind(head[len(magic)])}
@@ -110,7 +121,7 @@ func receive(conn net.Conn, cfg *Config) (greeting, error) {
 			return greeting{}, err
 		}
 	}
-	if g.kind != kindRPC && g.kind != kindRaft {
+	if g.kind != kindRPC && g.kind != kindRaft && g.kind != kindOrders {
 		return greeting{}, fmt.Errorf("%w: a connection of kind %#x", ErrGreeting, byte(g.kind))
 	}
 	answer, name, err := g.judge(cfg)

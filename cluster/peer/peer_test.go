@@ -387,3 +387,42 @@ func TestAdvertised(t *testing.T) {
 		t.Error("a name that no greeting can carry")
 	}
 }
+
+// TestOrders: whoever else serves nodes has connections of its own, under the same greeting.
+func TestOrders(t *testing.T) {
+	a, b := open(t, "a"), open(t, "b")
+	accepted := make(chan net.Conn, 1)
+	var group sync.WaitGroup
+	group.Go(func() {
+		if conn, err := b.Orders().Accept(); err == nil {
+			accepted <- conn
+		}
+		close(accepted)
+	})
+	conn, err := a.DialOrders(t.Context(), b.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "x"); err != nil {
+		t.Fatal(err)
+	}
+	other := <-accepted
+	group.Wait()
+	if other == nil {
+		t.Fatal("no connection came")
+	}
+	defer other.Close()
+	if got := make([]byte, 1); read(other, got) != nil || got[0] != 'x' {
+		t.Errorf("got %q", got)
+	}
+	x := open(t, "x", func(c *Config) { c.Cluster = "other" })
+	if _, err := x.DialOrders(t.Context(), b.Address()); !errors.Is(err, ErrOtherCluster) {
+		t.Errorf("another cluster: %v", err)
+	}
+}
+
+func read(conn net.Conn, b []byte) error {
+	_, err := io.ReadFull(conn, b)
+	return err
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -26,6 +27,13 @@ type Identity interface {
 	Adopt(id string) error
 }
 
+// Security proves who is at the two ends of a connection, and hides what it carries. Server and Client run their side
+// of a handshake until ctx ends at most; they return the secured connection and which node is at its other end.
+type Security interface {
+	Server(ctx context.Context, conn net.Conn) (net.Conn, string, error)
+	Client(ctx context.Context, conn net.Conn) (net.Conn, string, error)
+}
+
 // Config of a port. Bind, Cluster, Server and Identity are required.
 type Config struct {
 	Bind      string // HOST:PORT; port 0 takes a free one
@@ -33,6 +41,7 @@ type Config struct {
 	Cluster   string // nodes of another name are refused
 	Server    string // this node's server id: raft streams for another are refused
 	Identity  Identity
+	Security  Security // nil: connections are plain, and whoever knows the cluster's name is taken for a node
 	Logger    *slog.Logger
 }
 
@@ -57,6 +66,10 @@ type Port struct {
 	address  string
 	rpc      *queue // connections for the gRPC server
 	raft     *queue // connections for raft
+	orders   *queue // connections for Orders
+
+	refused  atomic.Uint64
+	lastWarn atomic.Int64 // ms since 1970
 
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -91,7 +104,7 @@ func Open(cfg Config) (*Port, error) {
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.loud, p.quiet = context.WithCancel(p.ctx)
-	p.rpc, p.raft = newQueue(p.address), newQueue(p.address)
+	p.rpc, p.raft, p.orders = newQueue(p.address), newQueue(p.address), newQueue(p.address)
 	p.group.Go(p.accept)
 	return p, nil
 }
@@ -121,6 +134,15 @@ func advertised(configured, bound string) (string, error) {
 // Address is where the others reach this port.
 func (p *Port) Address() string { return p.address }
 
+// Orders are the connections that other nodes have made with DialOrders: what they carry is none of this package's
+// business. To be taken once; connections wait, not for long, until they are accepted. Closing it refuses more.
+func (p *Port) Orders() net.Listener { return p.orders }
+
+// DialOrders connects to the Orders of the node at an address, until ctx ends at most. The caller closes the connection.
+func (p *Port) DialOrders(ctx context.Context, address string) (net.Conn, error) {
+	return p.dial(ctx, address, kindOrders, "")
+}
+
 // Serve answers gRPC calls with s, until Close. To be called once.
 func (p *Port) Serve(s clusterpb.PeerServer) {
 	server := grpc.NewServer(
@@ -129,6 +151,7 @@ func (p *Port) Serve(s clusterpb.PeerServer) {
 		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Second, Timeout: 2 * time.Second}),
 		grpc.WaitForHandlers(true),
+		grpc.UnaryInterceptor(ownUnary), grpc.StreamInterceptor(ownStream),
 	)
 	clusterpb.RegisterPeerServer(server, s)
 	p.mu.Lock()
@@ -171,6 +194,7 @@ func (p *Port) Close() error {
 		p.err = p.listener.Close()
 		p.Quiet()
 		_ = p.raft.Close()
+		_ = p.orders.Close()
 		for _, c := range clients {
 			_ = c.Close()
 		}
@@ -214,23 +238,65 @@ func (p *Port) welcome(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	_ = conn.SetDeadline(time.Now().Add(greetPatience))
-	g, err := receive(conn, &p.cfg)
+	secured, g, err := p.receive(conn)
 	p.mu.Lock()
 	delete(p.greeting, conn)
 	p.mu.Unlock()
 	if err != nil {
-		p.cfg.Logger.Debug("a connection was refused", "from", conn.RemoteAddr(), "error", err)
 		_ = conn.Close()
+		if p.ctx.Err() == nil {
+			p.refuse(conn.RemoteAddr(), err)
+		}
 		return
 	}
-	_ = conn.SetDeadline(time.Time{})
-	q := p.rpc
-	if g.kind == kindRaft {
+	ctx, q := p.ctx, p.rpc
+	switch g.kind {
+	case kindRaft:
 		q = p.raft
+	case kindOrders:
+		q = p.orders
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, greetPatience) // nobody may want them
+		defer cancel()
 	}
 	impatient(conn, g.kind)
-	q.put(p.ctx, conn)
+	q.put(ctx, secured)
+}
+
+// receive finds out who is there, and for what. On an error conn is still the caller's to close.
+func (p *Port) receive(conn net.Conn) (secured net.Conn, g greeting, err error) {
+	deadline := time.Now().Add(greetPatience)
+	_ = conn.SetDeadline(deadline)
+	secured = conn
+	if p.cfg.Security != nil {
+		ctx, cancel := context.WithDeadline(p.ctx, deadline)
+		defer cancel()
+		tls, node, err := p.cfg.Security.Server(ctx, conn)
+		if err != nil {
+			return nil, g, err
+		}
+		secured = proved{tls, node}
+	}
+	if g, err = receive(secured, &p.cfg); err != nil {
+		return nil, g, err
+	}
+	return secured, g, conn.SetDeadline(time.Time{})
+}
+
+// warnInterval is how often the log says that connections are refused.
+const warnInterval = 10 * time.Second
+
+// Refused counts the connections that were not let in.
+func (p *Port) Refused() uint64 { return p.refused.Load() }
+
+// refuse counts, and says so in the log, but not as often as a stranger likes.
+func (p *Port) refuse(from net.Addr, err error) {
+	count := p.refused.Add(1)
+	level, last, now := slog.LevelDebug, p.lastWarn.Load(), time.Now().UnixMilli()
+	if now-last >= warnInterval.Milliseconds() && p.lastWarn.CompareAndSwap(last, now) {
+		level = slog.LevelWarn
+	}
+	p.cfg.Logger.Log(p.ctx, level, "a connection to the port for nodes was refused", "from", from.String(), "error", err, "refused", count)
 }
 
 func (p *Port) greets(conn net.Conn) bool {

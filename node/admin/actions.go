@@ -46,7 +46,7 @@ func (s *Server) forward(ctx context.Context, pick func(*adminpb.Node) bool) (ad
 	}
 	for _, n := range s.cluster.Nodes() {
 		if n.Id != s.config.Self && pick(n) {
-			client, err := s.peers.client(n.AdminAddress)
+			client, err := s.peers.client(n.PeerAddress)
 			if err != nil {
 				return nil, nil, status.Errorf(codes.Unavailable, "node %s: %v", n.Id, err)
 			}

@@ -225,15 +225,19 @@ func cluster(t *testing.T, w *world, nodes ...*node) []adminpb.AdminClient {
 			role = "leader"
 		}
 		n.events, n.lines = event.New(1000), ring.New[Line](10)
+		nodes, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
 		s, err := Open(Config{
-			Self: n.id, Listen: "127.0.0.1:0", Gather: 300 * time.Millisecond, Version: &adminpb.VersionResponse{Node: n.id},
+			Self: n.id, Listen: "127.0.0.1:0", Nodes: nodes, Gather: 300 * time.Millisecond, Version: &adminpb.VersionResponse{Node: n.id},
 			Events: n.events, Tracer: &n.tracer, Lines: n.lines,
 		}, w, local{n}, n)
 		if err != nil {
 			t.Fatal(err)
 		}
 		n.server = s
-		w.nodes = append(w.nodes, &adminpb.Node{Id: n.id, Role: role, Incarnation: uint64(i + 1), AdminAddress: s.Addr().String()})
+		w.nodes = append(w.nodes, &adminpb.Node{Id: n.id, Role: role, Incarnation: uint64(i + 1), PeerAddress: nodes.Addr().String()})
 		conn, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
@@ -354,8 +358,8 @@ func TestNodes(t *testing.T) {
 	gone := l.Addr().String()
 	l.Close()
 	w.nodes = append(w.nodes,
-		&adminpb.Node{Id: "node3", Role: "follower", Incarnation: 3, AdminAddress: gone},
-		&adminpb.Node{Id: "node4", Role: "nonvoter", AdminAddress: gone})
+		&adminpb.Node{Id: "node3", Role: "follower", Incarnation: 3, PeerAddress: gone},
+		&adminpb.Node{Id: "node4", Role: "nonvoter", PeerAddress: gone})
 	for _, c := range clients {
 		res, err := c.ListNodes(t.Context(), &adminpb.ListNodesRequest{})
 		if err != nil {

@@ -2,8 +2,8 @@
 // node. What is replicated it reads from this node's own memory; what only the holder of a
 // connection knows it asks the other nodes for, and names those that did not answer in time.
 //
-// It owns paging, gathering and forwarding. It must never change anything itself: what an operator
-// orders is handed to those who own it, and it must never wait for a node longer than the
+// It owns paging, gathering and forwarding, and which role each method wants. It must never change anything
+// itself: what an operator orders is handed to those who own it, and it must never wait for a node longer than the
 // operator would.
 package admin
 
@@ -11,9 +11,11 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/skein-mqtt/skein/node/event"
+	"github.com/skein-mqtt/skein/node/operators"
 	"github.com/skein-mqtt/skein/node/ring"
 	"github.com/skein-mqtt/skein/node/trace"
 	"github.com/skein-mqtt/skein/proto/adminpb"
@@ -94,7 +96,8 @@ type Cluster interface {
 // Config of the service.
 type Config struct {
 	Self    string // node id
-	Listen  string
+	Listen  string // HOST:PORT for operators; empty: none. Beyond loopback it wants Seal.
+	Socket  string // path of a unix socket for operators; empty: none
 	Version *adminpb.VersionResponse
 	Gather  time.Duration // how long to wait for the other nodes; 0: 900 ms
 	Events  *event.Log
@@ -102,4 +105,14 @@ type Config struct {
 	Folder  string           // for files that don't outlive a request
 	Lines   *ring.Ring[Line] // of the node's log; nil: they are not remembered
 	Logger  *slog.Logger
+
+	Gate  *operators.Gate  // who operators are; nil: whoever comes in by loopback or the socket is one
+	Seal  *operators.Seal  // the TLS of Listen; nil: plain
+	Audit *operators.Audit // what they have changed; nil: nobody asks
+
+	// Nodes brings the connections of other nodes, which have proved themselves already and are obeyed. The server
+	// closes it. nil: none.
+	Nodes net.Listener
+	// Dial leads to the Nodes of the node at a peer address; nil: plain TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }

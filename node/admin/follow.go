@@ -115,7 +115,7 @@ func (f *following[T]) join(ctx context.Context) {
 
 // copy relays one node's stream until it breaks. heard: the node took part.
 func (f *following[T]) copy(ctx context.Context, n *adminpb.Node) (heard bool, err error) {
-	client, err := f.s.peers.client(n.AdminAddress)
+	client, err := f.s.peers.client(n.PeerAddress)
 	if err != nil {
 		return false, err
 	}

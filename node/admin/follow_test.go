@@ -66,7 +66,7 @@ func TestWatchEvents(t *testing.T) {
 	w, one, two := &world{}, &node{}, &node{}
 	clients := cluster(t, w, one, two)
 	w.mu.Lock()
-	w.nodes = append(w.nodes, &adminpb.Node{Id: "node3", Incarnation: 9, AdminAddress: "127.0.0.1:1"})
+	w.nodes = append(w.nodes, &adminpb.Node{Id: "node3", Incarnation: 9, PeerAddress: "127.0.0.1:1"})
 	w.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -15,17 +16,27 @@ import (
 	"github.com/skein-mqtt/skein/proto/adminpb"
 )
 
-// peers holds a connection to each other node's admin service, made when first asked.
+// peers holds a connection to each other node's admin service, by way of its peer port, made when first asked.
 type peers struct {
+	dial func(ctx context.Context, address string) (net.Conn, error) // nil: plain TCP
+
 	mu     sync.Mutex
-	conns  map[string]*grpc.ClientConn // by address
+	conns  map[string]*grpc.ClientConn // by peer address
 	closed bool
 }
 
 // stateUnknown is the state of a node that has not said how it is.
 const stateUnknown = "unknown"
 
-var errNoAddress = errors.New("its admin address is not known")
+var errNoAddress = errors.New("its address is not known")
+
+func (p *peers) way(ctx context.Context, address string) (net.Conn, error) {
+	if p.dial != nil {
+		return p.dial(ctx, address)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
+}
 
 // client never blocks: the connection is made by the first call.
 func (p *peers) client(address string) (adminpb.AdminClient, error) {
@@ -41,7 +52,8 @@ func (p *peers) client(address string) (adminpb.AdminClient, error) {
 	if !ok {
 		var err error
 		c, err = grpc.NewClient("passthrough:///"+address,
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithTransportCredentials(insecure.NewCredentials()), // the way is secured below
+			grpc.WithContextDialer(p.way),
 			grpc.WithConnectParams(grpc.ConnectParams{ // a node that came back is asked again soon
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
 				MinConnectTimeout: time.Second,
@@ -65,7 +77,7 @@ func (p *peers) keep(nodes []*adminpb.Node) {
 	for address, c := range p.conns {
 		used := false
 		for _, n := range nodes {
-			used = used || n.AdminAddress == address
+			used = used || n.PeerAddress == address
 		}
 		if !used {
 			c.Close()
@@ -109,7 +121,7 @@ func gather[T any](ctx context.Context, s *Server, nodes []*adminpb.Node, ask fu
 		}
 		all.Go(func() {
 			var part T
-			client, err := s.peers.client(n.AdminAddress)
+			client, err := s.peers.client(n.PeerAddress)
 			if err == nil {
 				part, err = ask(ctx, client)
 			}

@@ -22,8 +22,8 @@ type condition struct {
 	number float64
 }
 
-// operators of a selector, longer ones before those that they begin with.
-var operators = []string{"!=", "==", "=", "~", ">", "<"}
+// comparisons of a selector, longer ones before those that they begin with.
+var comparisons = []string{"!=", "==", "=", "~", ">", "<"}
 
 // parseSelector reads a selector for items like one. Fields named by without are not there yet when items are
 // selected.
@@ -35,7 +35,7 @@ func parseSelector(text string, one proto.Message, without ...string) (selector,
 	fields := one.ProtoReflect().Descriptor().Fields()
 	for part := range strings.SplitSeq(text, ",") {
 		at, op := len(part), ""
-		for _, o := range operators {
+		for _, o := range comparisons {
 			if i := strings.Index(part, o); i >= 0 && i < at {
 				at, op = i, o
 			}

@@ -29,6 +29,7 @@ type Attempt struct {
 	Username    string
 	HasUsername bool
 	Password    []byte
+	Anonymous   bool // its listener lets clients without a user name in
 	Verified    bool // the listener knows that it is this user: no password is asked for
 }
 
@@ -136,7 +137,7 @@ func (r *Rules) Authenticate(ctx context.Context, a *Attempt) Verdict {
 	case u == nil:
 		return Allowed // a user name is only a name then, for the access list
 	case !a.HasUsername:
-		if r.cfg.AllowAnonymous {
+		if r.cfg.AllowAnonymous || a.Anonymous {
 			return Allowed
 		}
 		r.failed.Add(1)

@@ -27,6 +27,9 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	if code := c.b.check(p); code != mqtt.Success {
 		return c.refuse(code, ba)
 	}
+	if code := c.identity.judge(p); code != mqtt.Success {
+		return c.refuse(code, ba)
+	}
 	if id := c.identity; id.Verified {
 		p.Username, p.HasUsername, p.Password = id.Username, true, nil
 	}

@@ -1,23 +1,26 @@
 // Package httpd is a node's HTTP server: health for load balancers, metrics for Prometheus,
 // profiles when asked for, and a page for people.
 //
-// It owns paths and status codes. It must never decide whether the node is ready: it asks.
+// It owns paths, status codes and which role each path wants. It must never decide whether the node is ready, nor
+// who an operator is: it asks.
 package httpd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/skein-mqtt/skein/node/operators"
 )
 
 // State is what a load balancer is told.
@@ -65,12 +68,19 @@ type Config struct {
 	Pprof  bool
 	Health Health
 	Page   Page
-	// Dashboard takes the place of Page, and asks API for what it shows, which is at APIPath. Both are for
-	// operators: without a way to know who asks, they are served where only this host can ask.
+	// Dashboard takes the place of Page, and asks API for what it shows, which is at APIPath. API itself says who may
+	// call what.
 	Dashboard, API http.Handler
 	APIPath        string
 	Gatherer       prometheus.Gatherer
 	Logger         *slog.Logger
+
+	Gate *operators.Gate // who may see more than health; nil: whoever comes by loopback
+	Seal *operators.Seal // the TLS of the port; nil: plain HTTP
+	// Metrics and Pages are what those may do at /metrics and elsewhere who show nothing.
+	Metrics, Pages operators.Role
+
+	local bool // only this host can reach it
 }
 
 // Server is the HTTP server of one node.
@@ -89,6 +99,12 @@ func Open(config Config) (*Server, error) {
 	logger := config.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
+	}
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		config.local = a.IP.IsLoopback() && config.Seal == nil
+	}
+	if config.Seal != nil {
+		l = tls.NewListener(l, config.Seal.Config())
 	}
 	s := &Server{listener: l, server: &http.Server{
 		Handler:           Handler(config),
@@ -121,6 +137,13 @@ func (s *Server) Close() error {
 
 // Handler serves the paths; Open puts it behind a listener.
 func Handler(config Config) http.Handler {
+	if config.Gate == nil {
+		gate, err := operators.Open(operators.Config{LocalRole: operators.Admin})
+		if err != nil {
+			panic(err) // it reads no file
+		}
+		config.Gate, config.local = gate, true
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -135,46 +158,37 @@ func Handler(config Config) http.Handler {
 		}
 	})
 	if config.Gatherer != nil {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(config.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+		mux.Handle("GET /metrics", config.guard(operators.View, config.Metrics, promhttp.HandlerFor(config.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})))
 	}
 	if config.Pprof {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		profile := func(pattern string, f http.HandlerFunc) {
+			mux.Handle(pattern, config.guard(operators.Admin, operators.Nobody, f))
+		}
+		profile("GET /debug/pprof/", pprof.Index)
+		profile("GET /debug/pprof/cmdline", pprof.Cmdline)
+		profile("GET /debug/pprof/profile", pprof.Profile)
+		profile("GET /debug/pprof/symbol", pprof.Symbol)
+		profile("GET /debug/pprof/trace", pprof.Trace)
 	}
 	if config.API != nil {
-		mux.Handle(config.APIPath, ownHost(config.API))
+		mux.Handle(config.APIPath, config.guard(operators.Nobody, operators.Nobody, config.API))
 	}
 	switch {
 	case config.Dashboard != nil:
-		mux.Handle("/", ownHost(config.Dashboard))
+		mux.Handle("/", config.guard(operators.View, config.Pages, config.Dashboard))
 	case config.Page != nil:
-		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle("GET /{$}", config.guard(operators.View, config.Pages, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 			defer cancel()
 			render(w, config.Page.Status(ctx))
-		})
+		})))
 	}
 	return mux
 }
 
-// ownHost lets requests through that name loopback as their host and don't come from another page: a page that was
-// fetched from elsewhere can make its own name lead here, but not change what it is called.
-func ownHost(next http.Handler) http.Handler {
-	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		ip := net.ParseIP(strings.Trim(host, "[]"))
-		if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			plain(w, http.StatusForbidden, "the host of this request is not a name of loopback")
-			return
-		}
-		next.ServeHTTP(w, r)
-	}))
+// guard lets those through who have the role, or where it is no more than what everybody has.
+func (config Config) guard(role, everybody operators.Role, next http.Handler) http.Handler {
+	return config.Gate.Handler(role, everybody, config.local, next)
 }
 
 func withReason(word, reason string) string {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,7 @@ type guard interface {
 
 func newGuard(s *Spec, logger *slog.Logger) guard {
 	switch {
-	case s.Cert != "":
+	case len(s.Pairs) > 0:
 		return newTLSGuard(s, logger)
 	case s.Keys != "":
 		return &pskGuard{spec: s, logger: logger}
@@ -72,24 +73,27 @@ func newTLSGuard(s *Spec, logger *slog.Logger) *tlsGuard {
 }
 
 func (g *tlsGuard) files() []string {
-	list := []string{g.spec.Cert, g.spec.Key}
-	for _, f := range []string{g.spec.CA, g.spec.CRL} {
-		if f != "" {
-			list = append(list, f)
-		}
+	list := []string{g.spec.CA, g.spec.CRL}
+	for _, p := range g.spec.Pairs {
+		list = append(list, p.Cert, p.Key, p.OCSP)
 	}
-	return list
+	return slices.DeleteFunc(list, func(f string) bool { return f == "" })
 }
 
 func (g *tlsGuard) load() error {
 	s := g.spec
-	cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+	c := &tls.Config{MinVersion: s.minVersion()}
+	staples, err := loadPairs(s, g.logger)
 	if err != nil {
-		return fmt.Errorf("cert, key: %w", err)
+		return err
 	}
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: s.minVersion()}
-	if s.Scheme == "wss" {
+	// The one that a client asks for by name, in the order in which they are configured, else the first.
+	c.GetCertificate = staples.pick
+	switch s.Scheme {
+	case "wss":
 		c.NextProtos = []string{"http/1.1"}
+	case "quic":
+		c.NextProtos = []string{protocolQUIC}
 	}
 	if s.CA != "" {
 		text, err := os.ReadFile(s.CA)
@@ -129,9 +133,13 @@ func (g *tlsGuard) secure(ctx context.Context, nc net.Conn) (net.Conn, Identity,
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, Identity{}, err
 	}
-	var id Identity
-	var err error
-	switch certs := c.ConnectionState().PeerCertificates; {
+	id, err := g.identity(c.ConnectionState().PeerCertificates)
+	return c, id, err
+}
+
+// identity is who shows these certificates, which were verified.
+func (g *tlsGuard) identity(certs []*x509.Certificate) (id Identity, err error) {
+	switch {
 	case len(certs) == 0:
 	case g.spec.UseIdentity:
 		id, err = verified(certs[0].Subject.CommonName)
@@ -141,7 +149,7 @@ func (g *tlsGuard) secure(ctx context.Context, nc net.Conn) (net.Conn, Identity,
 			id, err = verified(name)
 		}
 	}
-	return c, id, err
+	return id, err
 }
 
 // pskGuard is TLS with pre-shared keys.

@@ -1,5 +1,5 @@
 // Package listener accepts connections: TCP, TLS with certificates or pre-shared keys, WebSocket's
-// underlying ones and Unix sockets, with or without a PROXY protocol header in front.
+// underlying ones, QUIC and Unix sockets, with or without a PROXY protocol header in front.
 //
 // It owns addresses, certificates, keys, who a client is according to them, and whatever comes before
 // the first byte of the client's own protocol. It knows no MQTT, and nothing that a stranger does before his first packet makes
@@ -14,8 +14,11 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/skein-mqtt/skein/node/files"
 )
 
 // Config of one listener.
@@ -34,14 +37,19 @@ type Config struct {
 
 // Listener accepts for one Spec.
 type Listener struct {
-	config Config
-	inner  net.Listener
-	guard  guard // nil: none
-	loaded []stamp
-	group  sync.WaitGroup
-	done   func() // group.Done
+	config  Config
+	inner   net.Listener
+	guard   guard // nil: none
+	loaded  files.Stamps
+	release func() // after the last connection; nil: nothing to do
 
-	stopped chan struct{} // closed by Stop
+	active  atomic.Int64  // connections
+	refused atomic.Uint64 // beyond Spec.MaxConnections
+	group   sync.WaitGroup
+	done    func() // group.Done
+
+	ctx  context.Context // ends with Stop
+	stop context.CancelFunc
 
 	mu      sync.Mutex
 	pending map[net.Conn]struct{} // in their handshake
@@ -56,15 +64,16 @@ func Open(config Config) (*Listener, error) {
 	if config.Handshake <= 0 {
 		config.Handshake = 10 * time.Second
 	}
-	if config.look <= 0 {
-		config.look = lookInterval
+	l := &Listener{config: config, pending: make(map[net.Conn]struct{})}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.done = func() {
+		l.active.Add(-1)
+		l.group.Done()
 	}
-	l := &Listener{config: config, pending: make(map[net.Conn]struct{}), stopped: make(chan struct{})}
-	l.done = l.group.Done
 	s := &l.config.Spec
 	var err error
 	if l.guard = newGuard(s, config.Logger); l.guard != nil {
-		l.loaded = stamps(l.guard.files())
+		l.loaded = files.Look(l.guard.files())
 		if err = l.guard.load(); err != nil {
 			return nil, fmt.Errorf("listen: %s: %w", s.URL, err)
 		}
@@ -72,10 +81,22 @@ func Open(config Config) (*Listener, error) {
 	if s.Network == "unix" {
 		removeStale(s.Address)
 	}
-	if l.inner, err = net.Listen(s.Network, s.Address); err != nil {
+	if err := l.bind(s); err != nil {
 		return nil, fmt.Errorf("listen: %s: %w", s.URL, err)
 	}
 	return l, nil
+}
+
+func (l *Listener) bind(s *Spec) (err error) {
+	if g, ok := l.guard.(*tlsGuard); ok && s.Scheme == "quic" {
+		var q *quicListener
+		if q, err = listenQUIC(s.Address, g, l.config.Handshake); err == nil {
+			l.inner, l.release = q, q.release
+		}
+		return err
+	}
+	l.inner, err = net.Listen(s.Network, s.Address)
+	return err
 }
 
 // removeStale removes a socket that nobody listens on any more: a process that was killed leaves it.
@@ -104,7 +125,7 @@ func (l *Listener) Spec() Spec { return l.config.Spec }
 func (l *Listener) Start() {
 	l.group.Go(l.accept)
 	if l.guard != nil {
-		l.group.Go(func() { l.watch(l.loaded) })
+		l.group.Go(func() { files.Watch(l.ctx, l.config.look, l.loaded, l.guard.files, l.Reload) })
 	}
 }
 
@@ -116,7 +137,7 @@ func (l *Listener) Stop() {
 		return
 	}
 	l.closed = true
-	close(l.stopped)
+	l.stop()
 	l.inner.Close()
 	for nc := range l.pending {
 		nc.Close()
@@ -128,8 +149,17 @@ func (l *Listener) Stop() {
 func (l *Listener) Close() error {
 	l.Stop()
 	l.group.Wait()
+	if l.release != nil {
+		l.release()
+	}
 	return nil
 }
+
+// Active is how many connections it has, those in their handshake among them.
+func (l *Listener) Active() int { return int(l.active.Load()) }
+
+// Refused counts the connections that there was no room for: see Spec.MaxConnections.
+func (l *Listener) Refused() uint64 { return l.refused.Load() }
 
 func (l *Listener) accept() {
 	wait := time.Duration(0)
@@ -146,6 +176,12 @@ func (l *Listener) accept() {
 			continue
 		}
 		wait = 0
+		if limit := l.config.Spec.MaxConnections; l.active.Add(1) > int64(limit) && limit > 0 {
+			l.active.Add(-1)
+			l.refused.Add(1)
+			_ = nc.Close()
+			continue
+		}
 		l.group.Add(1)
 		go l.serve(nc)
 	}
@@ -157,7 +193,7 @@ func (l *Listener) serve(raw net.Conn) {
 		var err error
 		if nc, id, err = l.handshake(raw); err != nil {
 			raw.Close()
-			l.group.Done()
+			l.done()
 			level := slog.LevelDebug // strangers may fail as often as they like
 			if errors.Is(err, errRefused) {
 				level = slog.LevelInfo
@@ -199,7 +235,11 @@ func (l *Listener) handshake(raw net.Conn) (nc net.Conn, id Identity, err error)
 		}
 		nc = &proxied{TCPConn: tcp, remote: remote}
 	}
-	if l.guard != nil {
+	if q, ok := raw.(*quicConn); ok {
+		if nc, id, err = q.secure(l.guard.(*tlsGuard)); err != nil {
+			return nil, id, err
+		}
+	} else if l.guard != nil {
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		defer cancel()
 		if nc, id, err = l.guard.secure(ctx, nc); err != nil {

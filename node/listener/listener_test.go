@@ -35,13 +35,17 @@ func greet(nc net.Conn, s *Spec, id Identity, done func()) {
 	_, _ = io.WriteString(nc, text)
 }
 
-func start(t *testing.T, url string, serve func(net.Conn, *Spec, Identity, func())) *Listener {
+func start(t *testing.T, url string, serve func(net.Conn, *Spec, Identity, func()), change ...func(*Config)) *Listener {
 	t.Helper()
 	s, err := Parse(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(Config{Spec: s, Serve: serve, Handshake: time.Minute, look: 5 * time.Millisecond})
+	config := Config{Spec: s, Serve: serve, Handshake: time.Minute, look: 5 * time.Millisecond}
+	for _, c := range change {
+		c(&config)
+	}
+	l, err := Open(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -230,3 +230,26 @@ func TestVersions(t *testing.T) {
 		t.Error(serr)
 	}
 }
+
+// TestTruncated: a handshake that is cut off at any byte lets nobody in and holds nothing.
+func TestTruncated(t *testing.T) {
+	c := newClient(nil, "alice", nil)
+	c.key = unhex(t, aliceKey)
+	twelve := &client12{client: c, suite: &suites12[7], ems: true}
+	for name, messages := range map[string][][]byte{
+		"1.3": {c.clientHello(&c.hello, nil)},
+		"1.2": {twelve.hello12(make([]byte, 32)), twelve.keyExchange(nil)},
+	} {
+		var raw []byte
+		for _, m := range messages {
+			raw = plainText{}.seal(raw, 0, recordHandshake, m)
+		}
+		for n := range len(raw) + 1 {
+			s := Server(scripted{bytes.NewReader(raw[:n])}, &Config{Key: testKeys.Find})
+			err := s.HandshakeContext(t.Context())
+			if err == nil || s.State() != (State{}) || s.in.buf != nil || s.hand != nil {
+				t.Errorf("%s: cut after %d of %d bytes: %v, %+v", name, n, len(raw), err, s.State())
+			}
+		}
+	}
+}

@@ -57,6 +57,9 @@ func (n *Node) Running() bool {
 	}
 }
 
+// NodeName stands for a node's id in the flags that all nodes of a cluster are started with.
+const NodeName = "$NODE"
+
 // Configure adds flags to those that the node is started with from now on.
 func (n *Node) Configure(flags ...string) { n.flags = append(slices.Clone(n.flags), flags...) }
 
@@ -79,7 +82,10 @@ func (n *Node) Start() {
 	if join := n.c.gossipOfOthers(n); join != "" {
 		args = append(args, "--join", join)
 	}
-	cmd := exec.Command(Binary(n.t), append(args, n.flags...)...)
+	for _, f := range n.flags {
+		args = append(args, strings.ReplaceAll(f, NodeName, n.ID))
+	}
+	cmd := exec.Command(Binary(n.t), args...)
 	cmd.Env = Environment()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()

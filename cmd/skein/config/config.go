@@ -40,29 +40,40 @@ type Data struct {
 
 // HTTP is the section http.
 type HTTP struct {
-	Listen    string `key:"listen" flag:"http" doc:"Address; empty: no HTTP server."`
+	Listen    string `key:"listen" flag:"http" doc:"Address; empty: no HTTP server. /livez and /readyz answer everybody. The rest is for operators, by the rules of the section admin."`
 	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound."`
-	Pprof     bool   `key:"pprof" doc:"Serve /debug/pprof."`
+	Cert      string `key:"cert" doc:"The server's certificate; empty: plain HTTP, where no token is taken beyond loopback."`
+	Key       string `key:"key" doc:"Its private key."`
+	CA        string `key:"ca" doc:"Who signs operators' certificates; empty: they show tokens."`
+	Anonymous string `key:"anonymous" doc:"What those may see who show nothing: none, metrics (/metrics alone) or view (the pages, too). On loopback admin.local_role counts as well."`
+	Pprof     bool   `key:"pprof" doc:"Serve /debug/pprof, to the role admin."`
 }
 
 // Admin is the section admin.
 type Admin struct {
-	Listen    string `key:"listen" flag:"admin" doc:"Address; empty: no admin service. It asks for no password: bind it to loopback or to a private network."`
+	Listen    string `key:"listen" flag:"admin" doc:"Address; empty: none. Beyond loopback it speaks TLS alone, and to those only who show a certificate or a token of an operator."`
 	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound."`
 	Events    int    `key:"events" doc:"How many events the node remembers for 'skein events' and 'skein describe'."`
 	LogLines  int    `key:"log_lines" doc:"How many lines of its log the node remembers for 'skein logs'. 0: none."`
+	Socket    string `key:"socket" doc:"A unix socket for the same, which this node's own user may use; empty: none."`
+	Cert      string `key:"cert" doc:"The port's certificate; empty: cluster.cert beyond loopback, and plain text on loopback."`
+	Key       string `key:"key" doc:"Its private key."`
+	CA        string `key:"ca" doc:"Who signs operators' certificates; empty: cluster.ca with cluster.cert, else they show tokens."`
+	Operators string `key:"operators_file" doc:"Operators, their roles (view, operate, admin) and tokens, as 'skein operator add' writes it; read again when it changes. Certificates of 'skein certs' need no line."`
+	LocalRole string `key:"local_role" doc:"The role of whoever comes from this host, by loopback or the socket, and shows nothing: none, view, operate or admin."`
+	AuditFile string `key:"audit_file" doc:"Where every change that an operator orders is written down, as JSON lines; empty: audit.log in the data folder."`
 }
 
 // Peer is the section peer.
 type Peer struct {
-	Listen    string `key:"listen" flag:"peer" doc:"Address. Bind it to loopback or to a private network."`
+	Listen    string `key:"listen" flag:"peer" doc:"Address. Beyond loopback it wants cluster.certs, or cluster.insecure."`
 	Advertise string `key:"advertise" doc:"What the others are told, HOST:PORT or a HOST alone; empty: as bound, or a private address of this host."`
 }
 
 // Gossip is the section gossip.
 type Gossip struct {
-	KeyFile   string `key:"key_file" doc:"A file with 16, 24 or 32 bytes as hexadecimal or base64, the same on all nodes: gossip is encrypted with it. Empty: it is plain."`
-	Listen    string `key:"listen" flag:"gossip" doc:"Address. Bind it to loopback or to a private network."`
+	KeyFile   string `key:"key_file" doc:"A file of keys, one a line, the same on all nodes ('skein keyring'): the first encrypts gossip, all decrypt it; read again when it changes. Empty: gossip is plain."`
+	Listen    string `key:"listen" flag:"gossip" doc:"Address. Beyond loopback it wants gossip.key_file, or cluster.insecure."`
 	Advertise string `key:"advertise" doc:"What the others are told; empty: as bound, or a private address of this host."`
 }
 
@@ -70,6 +81,11 @@ type Gossip struct {
 type Cluster struct {
 	Name            string        `key:"name" doc:"Nodes of another name are refused."`
 	Join            []string      `key:"join" flag:"join" doc:"Gossip addresses of other nodes. A DNS name stands for all its addresses."`
+	Certs           string        `key:"certs" flag:"certs" doc:"A folder as 'skein certs' makes it for a node: it stands for the three files below and for gossip.key_file, where those are empty."`
+	Cert            string        `key:"cert" doc:"This node's certificate: nodes prove themselves to each other with it."`
+	Key             string        `key:"key" doc:"Its private key."`
+	CA              string        `key:"ca" doc:"The authority that all nodes' certificates come from; may hold two while one takes over from the other."`
+	Insecure        bool          `key:"insecure" doc:"Speak plain text to other nodes beyond loopback. Whoever reaches the peer or gossip port then reads and changes everything."`
 	BootstrapExpect int           `key:"bootstrap_expect" flag:"bootstrap-expect" doc:"A cluster is founded once that many nodes with an empty data folder have met. Matters on the first start only."`
 	RaftHeartbeat   time.Duration `key:"raft_heartbeat" doc:"A follower that hears nothing from the leader for so long stands for election."`
 	RaftElection    time.Duration `key:"raft_election" doc:"A candidate waits so long for votes."`
@@ -143,8 +159,8 @@ func Default() *Config {
 	return &Config{
 		Data:   Data{Dir: "./skein-data"},
 		Listen: []string{"tcp://127.0.0.1:1883"},
-		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
-		Admin:  Admin{Listen: "127.0.0.1:7883", Events: 10_000, LogLines: 2_000},
+		HTTP:   HTTP{Listen: "127.0.0.1:8080", Anonymous: "none"},
+		Admin:  Admin{Listen: "127.0.0.1:7883", LocalRole: "admin", Events: 10_000, LogLines: 2_000},
 		Peer:   Peer{Listen: "127.0.0.1:7884"},
 		Gossip: Gossip{Listen: "127.0.0.1:7885"},
 		Cluster: Cluster{

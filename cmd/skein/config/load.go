@@ -18,8 +18,8 @@ type Assignment struct {
 	Whole bool
 }
 
-// notOurs are SKEIN_ variables that the scripts around a node use.
-var notOurs = []string{"SKEIN_BASE", "SKEIN_FLAGS"}
+// notOurs are SKEIN_ variables that the scripts around a node use, and the commands that ask one.
+var notOurs = []string{"SKEIN_BASE", "SKEIN_FLAGS", "SKEIN_SERVER", "SKEIN_CERTS", "SKEIN_CA", "SKEIN_CERT", "SKEIN_KEY", "SKEIN_TOKEN"}
 
 // Load reads the file (none if path is empty), then environ (as os.Environ gives it), then the
 // flags; the later wins, for a list as a whole. The result is validated.
@@ -40,6 +40,7 @@ func Load(path string, environ []string, flags []Assignment) (*Config, error) {
 	if err := c.flags(flags); err != nil {
 		return nil, err
 	}
+	c.fill()
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -146,6 +147,8 @@ func (c *Config) Validate() error {
 	if c.Admin.LogLines < 0 || c.Admin.LogLines > 10_000_000 {
 		bad("admin.log_lines", "%d is not between 0 and 10000000", c.Admin.LogLines)
 	}
+	c.checkOperators(bad)
+	c.checkNodes(bad)
 	if c.Cluster.BootstrapExpect < 1 {
 		bad("cluster.bootstrap_expect", "is 0: a cluster has at least one node")
 	}

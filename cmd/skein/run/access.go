@@ -15,6 +15,7 @@ type access struct{ *auth.Rules }
 func (a access) Authenticate(ctx context.Context, p *mqtt.Connect, id broker.Identity) mqtt.ReasonCode {
 	switch a.Rules.Authenticate(ctx, &auth.Attempt{
 		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername, Password: p.Password, Verified: id.Verified,
+		Anonymous: id.Policy != nil && id.Policy.Anonymous != nil && *id.Policy.Anonymous,
 	}) {
 	case auth.Allowed:
 		return mqtt.Success

@@ -118,11 +118,11 @@ func (l local) StartDrain(rate int, timeout time.Duration) error {
 // DrainStatus implements admin.Local.
 func (l local) DrainStatus() (*adminpb.DrainProgress, error) { return l.n.drain.status() }
 
-// operators is the cluster as the admin service knows it.
-type operators struct{ n *node }
+// orders is the cluster as the admin service knows it.
+type orders struct{ n *node }
 
 // Nodes implements admin.Cluster.
-func (o operators) Nodes() []*adminpb.Node {
+func (o orders) Nodes() []*adminpb.Node {
 	infos := o.n.cluster.Nodes()
 	out := make([]*adminpb.Node, len(infos))
 	for i, m := range infos {
@@ -142,12 +142,12 @@ func (o operators) Nodes() []*adminpb.Node {
 }
 
 // Remove implements admin.Cluster.
-func (o operators) Remove(ctx context.Context, node string, force bool) error {
+func (o orders) Remove(ctx context.Context, node string, force bool) error {
 	return known(o.n.cluster.Remove(ctx, node, force))
 }
 
 // Transfer implements admin.Cluster.
-func (o operators) Transfer(ctx context.Context, node string) (string, error) {
+func (o orders) Transfer(ctx context.Context, node string) (string, error) {
 	leader, err := o.n.cluster.Transfer(ctx, node)
 	return leader, known(err)
 }
@@ -172,9 +172,6 @@ type page struct{ n *node }
 func (p page) Status(ctx context.Context) httpd.Status {
 	s, reason := p.n.health.Ready()
 	out := httpd.Status{Node: p.n.id, Version: version.Number, State: s.String(), Reason: reason}
-	if p.n.admin == nil {
-		return out
-	}
 	list, err := p.n.admin.ListNodes(ctx, &adminpb.ListNodesRequest{})
 	if err != nil {
 		out.Missing = append(out.Missing, err.Error())

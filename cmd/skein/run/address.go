@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/skein-mqtt/skein/cmd/skein/config"
 	"github.com/skein-mqtt/skein/node/listener"
 )
 
@@ -70,24 +71,16 @@ func ownAddress() (netip.Addr, error) {
 	return best, nil
 }
 
-// loopback tells whether an address can only be reached from this host.
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
-}
-
-// beyondLoopback are the listeners that others than this host can reach without a certificate or a key.
-func beyondLoopback(listeners []string) []string {
+// beyondLoopback are the listeners that others than this host can reach without a certificate, a key or a user name.
+// anonymous is what holds where a listener says nothing.
+func beyondLoopback(listeners []string, anonymous bool) []string {
 	var out []string
 	for _, l := range listeners {
-		if s, err := listener.Parse(l); err == nil && s.Network != "unix" && !s.Authenticates() && !loopback(s.Address) {
+		s, err := listener.Parse(l)
+		if err != nil || s.Network == "unix" || s.Authenticates() || config.Loopback(s.Address) {
+			continue
+		}
+		if s.Anonymous != nil && *s.Anonymous || s.Anonymous == nil && anonymous {
 			out = append(out, l)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Backup implements admin.Cluster.
-func (o operators) Backup(ctx context.Context, begin func(index uint64, time int64) io.Writer) error {
+func (o orders) Backup(ctx context.Context, begin func(index uint64, time int64) io.Writer) error {
 	if _, err := o.n.cluster.Read(ctx); err != nil {
 		return fmt.Errorf("this node can't tell what is committed: %w", err)
 	}
@@ -25,7 +25,7 @@ func (o operators) Backup(ctx context.Context, begin func(index uint64, time int
 }
 
 // Restore implements admin.Cluster.
-func (o operators) Restore(ctx context.Context, r io.ReadSeeker, force, dryRun bool) (*adminpb.RestoreResponse, error) {
+func (o orders) Restore(ctx context.Context, r io.ReadSeeker, force, dryRun bool) (*adminpb.RestoreResponse, error) {
 	if !o.n.cluster.IsLeader() {
 		return nil, fmt.Errorf("%w: another one does", admin.ErrNotLeader)
 	}
@@ -63,9 +63,9 @@ func (l local) Snapshot(dryRun bool) (uint64, error) {
 }
 
 // MayRemove implements admin.Cluster.
-func (o operators) MayRemove(node string, force bool) error {
+func (o orders) MayRemove(node string, force bool) error {
 	return known(o.n.cluster.MayRemove(node, force))
 }
 
 // MayTransfer implements admin.Cluster.
-func (o operators) MayTransfer(node string) error { return known(o.n.cluster.MayTransfer(node)) }
+func (o orders) MayTransfer(node string) error { return known(o.n.cluster.MayTransfer(node)) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/broker"
+	"github.com/skein-mqtt/skein/node/listener"
 )
 
 // brokerMetrics are the broker's counters, read when somebody scrapes.
@@ -110,6 +111,30 @@ func (n *node) registry() *prometheus.Registry {
 	})
 	g.add(prometheus.GaugeValue, "log_leader", "1 while this node leads the log.", func() float64 { return truth(n.cluster.IsLeader()) })
 	g.add(prometheus.GaugeValue, "cordoned", "1 while an operator keeps new clients away.", func() float64 { return truth(n.broker.Cordoned()) })
-	r.MustRegister(brokerMetrics{n.broker}, logMetrics{n.cluster}, &g)
+	g.add(prometheus.CounterValue, "peer_refused_total", "Connections to the peer port that were not those of nodes of this cluster.", func() float64 {
+		return float64(n.cluster.PeersRefused())
+	})
+	g.add(prometheus.CounterValue, "admin_refused_total", "Orders and pages refused to those who may not have them.", func() float64 {
+		return float64(n.gate.Refused())
+	})
+	r.MustRegister(brokerMetrics{n.broker}, logMetrics{n.cluster}, listenerMetrics{n.listeners}, &g)
 	return r
+}
+
+// listenerMetrics are what each listener has refused.
+type listenerMetrics struct{ listeners []*listener.Listener }
+
+var descNoRoom = nodeDesc("listener_refused_total", "Connections that a listener had no room for (max_connections).", "listener")
+
+// Describe implements prometheus.Collector.
+func (m listenerMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descNoRoom
+}
+
+// Collect implements prometheus.Collector.
+func (m listenerMetrics) Collect(ch chan<- prometheus.Metric) {
+	for _, l := range m.listeners {
+		name := l.Spec().Scheme + "://" + l.Addr().String() // without its settings
+		ch <- prometheus.MustNewConstMetric(descNoRoom, prometheus.CounterValue, float64(l.Refused()), name)
+	}
 }

@@ -1,8 +1,6 @@
 package run
 
 import (
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,22 +45,4 @@ func keepID(id, dir string) error {
 		return fmt.Errorf("data.dir: %w", err)
 	}
 	return nil
-}
-
-// gossipKey reads the key that encrypts gossip; nil without a file.
-func gossipKey(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("gossip.key_file: %w", err)
-	}
-	text := strings.TrimSpace(string(data))
-	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.StdEncoding.DecodeString} {
-		if key, err := decode(text); err == nil && (len(key) == 16 || len(key) == 24 || len(key) == 32) {
-			return key, nil
-		}
-	}
-	return nil, fmt.Errorf("gossip.key_file: %s holds no 16, 24 or 32 bytes as hexadecimal or base64: make one with 'openssl rand -hex 32'", path)
 }

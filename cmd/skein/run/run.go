@@ -26,14 +26,15 @@ import (
 	"github.com/skein-mqtt/skein/node/auth"
 	"github.com/skein-mqtt/skein/node/broker"
 	"github.com/skein-mqtt/skein/node/conn"
-	"github.com/skein-mqtt/skein/node/dashboard"
 	"github.com/skein-mqtt/skein/node/disk"
 	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/node/httpd"
 	"github.com/skein-mqtt/skein/node/listener"
+	"github.com/skein-mqtt/skein/node/operators"
 	"github.com/skein-mqtt/skein/node/ring"
 	protocol "github.com/skein-mqtt/skein/node/session"
 	"github.com/skein-mqtt/skein/node/trace"
+	"github.com/skein-mqtt/skein/proto/mqtt"
 )
 
 // features is the highest feature level that this binary knows: see the log's format.
@@ -51,9 +52,13 @@ type node struct {
 	disk      *disk.Watcher
 	drain     *drain
 	health    *health
+	gate      *operators.Gate
+	audit     *operators.Audit
 	admin     *admin.Server
 	http      *httpd.Server
+	watching  []watched
 	listeners []*listener.Listener
+	policies  map[string]*broker.Policy // by listener; read only once they accept
 	started   time.Time
 	level     slog.LevelVar
 	lines     *ring.Ring[admin.Line] // of the node's log; nil: they are not remembered
@@ -88,6 +93,9 @@ func Run(ctx context.Context, cfg *config.Config) error {
 		}
 	})
 	group.Go(func() { n.reload(ctx) })
+	for _, w := range n.watching {
+		group.Go(func() { w.Run(ctx) })
+	}
 	err = n.wait(ctx, signals)
 	stop(nil)
 	if err != nil { // raft may have stopped where it stood, and never answer who waits for it
@@ -115,7 +123,7 @@ func (n *node) abandon() {
 	}
 }
 
-// reload has the listeners read their files again at each SIGHUP, until ctx ends.
+// reload has everybody read certificates and keys again at each SIGHUP, until ctx ends.
 func (n *node) reload(ctx context.Context) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
@@ -127,6 +135,9 @@ func (n *node) reload(ctx context.Context) {
 		case <-signals:
 			for _, l := range n.listeners {
 				l.Reload()
+			}
+			for _, w := range n.watching {
+				w.Reload()
 			}
 		}
 	}
@@ -166,7 +177,7 @@ func (n *node) wait(ctx context.Context, signals <-chan os.Signal) error {
 
 // open opens the parts. On an error, those that were opened are closed.
 func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
-	n := &node{cfg: cfg, now: cfg, started: time.Now(), events: event.New(cfg.Admin.Events)}
+	n := &node{cfg: cfg, now: cfg, started: time.Now(), events: event.New(cfg.Admin.Events), policies: make(map[string]*broker.Policy)}
 	if cfg.Admin.LogLines > 0 {
 		n.lines = ring.New[admin.Line](cfg.Admin.LogLines)
 	}
@@ -229,10 +240,7 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 	for _, l := range n.listeners {
 		l.Start()
 	}
-	for _, l := range beyondLoopback(cfg.Listen) {
-		if cfg.Auth.PasswordFile != "" && !cfg.Auth.AllowAnonymous {
-			break
-		}
+	for _, l := range beyondLoopback(cfg.Listen, cfg.Auth.PasswordFile == "" || cfg.Auth.AllowAnonymous) {
 		n.logger.Warn("this listener takes anonymous clients from beyond this host", "listener", l)
 	}
 	n.logger.Info("node starts", "version", version.Number, "listen", cfg.Listen, "http", cfg.HTTP.Listen, "admin", cfg.Admin.Listen, "data", cfg.Data.Dir)
@@ -251,6 +259,7 @@ func (n *node) bind() error {
 			return err
 		}
 		n.listeners = append(n.listeners, l)
+		n.policies[spec.URL] = policy(&spec)
 	}
 	return nil
 }
@@ -264,10 +273,27 @@ func (n *node) serve(nc net.Conn, s *listener.Spec, id listener.Identity, done f
 			done()
 			return
 		}
-		_ = n.broker.ServeAs(wc, s.URL, broker.Identity(id), done)
+		_ = n.broker.ServeAs(wc, s.URL, n.identity(s, id), done)
 		return
 	}
-	_ = n.broker.ServeAs(conn.New(nc, s.URL), s.URL, broker.Identity(id), done)
+	_ = n.broker.ServeAs(conn.New(nc, s.URL), s.URL, n.identity(s, id), done)
+}
+
+// identity is what the broker is told of a client by its listener.
+func (n *node) identity(s *listener.Spec, id listener.Identity) broker.Identity {
+	return broker.Identity{Username: id.Username, Verified: id.Verified, Policy: n.policies[s.URL]}
+}
+
+// policy is nil for a listener that asks for nothing of its own.
+func policy(s *listener.Spec) *broker.Policy {
+	if len(s.Versions) == 0 && s.Anonymous == nil {
+		return nil
+	}
+	p := &broker.Policy{Anonymous: s.Anonymous}
+	for _, v := range s.Versions {
+		p.Versions = append(p.Versions, mqtt.Version(v))
+	}
+	return p
 }
 
 // join opens the node's part in the cluster.
@@ -284,7 +310,7 @@ func (n *node) join(ctx context.Context) error {
 		Dropped: n.broker.DroppedOnLink, Relieved: n.broker.Relieved, Repick: n.broker.Repick,
 	}
 	var err error
-	if c.GossipSecret, err = gossipKey(cfg.Gossip.KeyFile); err != nil {
+	if err = n.secure(&c); err != nil {
 		return err
 	}
 	for _, a := range []struct {
@@ -317,29 +343,6 @@ func (n *node) join(ctx context.Context) error {
 	}
 	n.broker.Attach(n.cluster)
 	return nil
-}
-
-func (n *node) openServices() (err error) {
-	if n.cfg.Admin.Listen != "" {
-		n.admin, err = admin.Open(admin.Config{
-			Self: n.id, Listen: n.cfg.Admin.Listen, Version: versionInfo(n.id), Logger: n.logger,
-			Events: n.events, Tracer: &n.tracer, Lines: n.lines, Folder: n.cfg.Data.Dir,
-		}, state{n.fsm}, local{n}, operators{n})
-		if err != nil {
-			return err
-		}
-	}
-	if n.cfg.HTTP.Listen != "" {
-		h := httpd.Config{
-			Listen: n.cfg.HTTP.Listen, Pprof: n.cfg.HTTP.Pprof, Health: n.health, Page: page{n},
-			Gatherer: n.registry(), Logger: n.logger,
-		}
-		if n.admin != nil && loopback(n.cfg.HTTP.Listen) {
-			h.Dashboard, h.API, h.APIPath = dashboard.Handler(), n.admin.Gateway(nil), admin.GatewayPath
-		}
-		n.http, err = httpd.Open(h)
-	}
-	return err
 }
 
 // hasServed tells whether the node has been in service since it started: before that there is no
@@ -377,6 +380,7 @@ func (n *node) close() {
 	if n.admin != nil {
 		_ = n.admin.Close()
 	}
+	_ = n.audit.Close()
 	if n.cluster != nil {
 		if err := n.cluster.Close(); err != nil {
 			n.logger.Error("the cluster's part did not close well", "error", err)

@@ -79,7 +79,7 @@ func TestAdvertised(t *testing.T) {
 }
 
 func TestBeyondLoopback(t *testing.T) {
-	got := beyondLoopback([]string{"tcp://127.0.0.1:1", "tcp://[::1]:1", "ws://localhost:2", "unix:///x", "tcp://:1", "tls://10.0.0.1:3?cert=c&key=k", "psk://:4?file=f", "tls://:5?cert=c&key=k&ca=a&require_client_cert=true"})
+	got := beyondLoopback([]string{"tcp://127.0.0.1:1", "tcp://[::1]:1", "ws://localhost:2", "unix:///x", "tcp://:1", "tls://10.0.0.1:3?cert=c&key=k", "psk://:4?file=f", "tls://:5?cert=c&key=k&ca=a&require_client_cert=true", "tcp://:6?allow_anonymous=false"}, true)
 	if strings.Join(got, " ") != "tcp://:1 tls://10.0.0.1:3?cert=c&key=k" {
 		t.Errorf("%q", got)
 	}
@@ -141,20 +141,21 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func TestGossipKey(t *testing.T) {
+func TestGossipKeys(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	for text, want := range map[string]int{
 		"000102030405060708090a0b0c0d0e0f": 16, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n": 32, "short": 0, "": 0,
+		"# two\n000102030405060708090a0b0c0d0e0f\n\n000102030405060708090a0b0c0d0e0e\n": 16,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		key, err := gossipKey(path)
-		if len(key) != want || (err == nil) != (want > 0) {
-			t.Errorf("%q: %d bytes, %v", text, len(key), err)
+		keys, err := gossipKeys(path)
+		if (err == nil) != (want > 0) || err == nil && len(keys[0]) != want {
+			t.Errorf("%q: %v, %v", text, keys, err)
 		}
 	}
-	if key, err := gossipKey(""); key != nil || err != nil {
-		t.Errorf("%v %v", key, err)
+	if _, err := gossipKeys(path + ".none"); err == nil {
+		t.Error("a file that is not there was read")
 	}
 }
