@@ -30,9 +30,12 @@ type Browser struct {
 	t   testing.TB
 }
 
-// Start starts Chromium, or skips the test where there is none.
+// Start starts Chromium, or skips the test where there is none, or where only quick tests are run.
 func Start(t testing.TB) *Browser {
 	t.Helper()
+	if os.Getenv("TEST_SKEIN_HEAVY") == "" {
+		t.Skip("takes longer: scripts/browser runs it")
+	}
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if p, err := exec.LookPath(name); err == nil {

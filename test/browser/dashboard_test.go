@@ -36,9 +36,6 @@ func shoot(t *testing.T, p *Page, name string) {
 
 // TestDashboard: what an operator sees and does in a browser.
 func TestDashboard(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short")
-	}
 	b := Start(t)
 	c := h.Start(t, 2, "--set", "mqtt.max_queued_messages=3")
 	one, two := c.Node(1), c.Node(2)
@@ -124,7 +121,7 @@ func TestDashboard(t *testing.T) {
 	if err := pub.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	p.Await("the steps", text("committed")+"&&"+text("stored"))
+	p.Await("the steps", text("committed")+"&&"+text("queue_full"))
 	shoot(t, p, "trace")
 
 	to("#/events")

@@ -49,9 +49,6 @@ func script(body string) string { return prelude + body + "})()" }
 
 // TestModule: what a page sends and receives, on a node.
 func TestModule(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short")
-	}
 	b := Start(t)
 	node := h.Start(t, 1).Node(1)
 	ws := "ws://" + node.WS + "/mqtt"
