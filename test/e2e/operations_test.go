@@ -72,6 +72,8 @@ func canonical(s string) string {
 	var steps []string
 	for _, line := range append(lines, "") {
 		switch {
+		case strings.HasPrefix(line, "MESSAGE NODE MS held"): // a busy machine may cost a node its lease for a moment
+			continue
 		case strings.HasPrefix(line, "MESSAGE NODE MS"):
 			steps = append(steps, line)
 			continue
@@ -118,10 +120,10 @@ func TestOperations(t *testing.T) {
 	w.do("describe client turtle", "events --kind dropped --client turtle")
 	w.say("## Why did a message not arrive?\n\nWhat would become of one that is published now:")
 	w.do("explain meters/7 --qos 1")
-	w.say("And what becomes of those that are published, step by step on every node, with the time that each took:")
+	w.say("And what becomes of those that are published, step by step on every node, with the time that each took. The first message:")
 	done := make(chan string, 1)
 	go func() {
-		out, err := one.Skein("trace", "topic", "meters/#", "--steps", "7")
+		out, err := one.Skein("trace", "topic", "meters/#", "--steps", "12")
 		if err != nil {
 			out += err.Error()
 		}
@@ -136,7 +138,7 @@ func TestOperations(t *testing.T) {
 		}
 		select {
 		case out := <-done:
-			w.text.WriteString("```console\n$ skein trace topic meters/# --steps 7\n" + firstMessage(out) + "```\n\n")
+			w.text.WriteString("```console\n$ skein trace topic meters/# --steps 12\n" + firstMessage(out) + "```\n\n")
 		case <-time.After(500 * time.Millisecond): // the trace may not have begun
 			continue
 		}
