@@ -124,6 +124,8 @@ func (f *FSM) command(cmd *fsmpb.Command, r *Result) {
 		f.sharedDone(op.SharedDone, r)
 	case *fsmpb.Command_DeleteSession:
 		f.deleteSession(op.DeleteSession, r)
+	case *fsmpb.Command_ChangeAccess:
+		f.changeAccess(op.ChangeAccess, r)
 	default: // decodeBatch let it pass
 		panic(fmt.Sprintf("fsm: entry %d: command %T", f.index, cmd.Op))
 	}

@@ -273,6 +273,12 @@ func checkState(t rapid.TB, f *FSM) {
 		}
 		return true
 	})
+	f.table.bans.Scan(func(b banRow) bool {
+		if b.expires.set() {
+			timers++
+		}
+		return true
+	})
 	if timers != f.timers.queue.Len() {
 		bad("%d timers, want %d", f.timers.queue.Len(), timers)
 	}

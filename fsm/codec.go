@@ -14,7 +14,7 @@ import (
 
 const (
 	snapshotMagic   = "skeinfsm"
-	snapshotVersion = 1
+	snapshotVersion = 2
 	blockSize       = 64 << 10
 )
 
@@ -26,9 +26,9 @@ type encoder struct {
 	seen map[uint64]struct{} // messages that were written
 }
 
-func newEncoder(w io.Writer) *encoder {
+func newEncoder(w io.Writer, version byte) *encoder {
 	e := &encoder{w: w, buf: make([]byte, 8, 4096), seen: make(map[uint64]struct{})}
-	e.raw(append([]byte(snapshotMagic), snapshotVersion))
+	e.raw(append([]byte(snapshotMagic), version))
 	return e
 }
 
@@ -129,6 +129,7 @@ type decoder struct {
 	pos      int
 	ended    bool
 	err      error
+	version  byte
 	messages map[uint64]*Message
 	strings  map[string]string // those that many records share
 }
@@ -142,9 +143,10 @@ func newDecoder(r io.Reader) (*decoder, error) {
 	if string(head[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, fmt.Errorf("%w: not a snapshot", ErrCorrupt)
 	}
-	if v := head[len(snapshotMagic)]; v != snapshotVersion {
+	if v := head[len(snapshotMagic)]; v < 1 || v > snapshotVersion {
 		return nil, fmt.Errorf("%w: snapshot version %d", ErrNewer, v)
 	}
+	d.version = head[len(snapshotMagic)]
 	return d, nil
 }
 

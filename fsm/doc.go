@@ -1,5 +1,5 @@
 // Package fsm is the replicated state of the cluster: every session, clean client, subscription,
-// queued message, retained message, will and member, as one deterministic state machine that is
+// queued message, retained message, will, user, role, ban and member, as one deterministic state machine that is
 // driven by one log.
 //
 // It owns the commands of the log (package fsmpb says how they look), what they do to the state,

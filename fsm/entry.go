@@ -171,8 +171,47 @@ func known(cmd *fsmpb.Command) bool {
 		return !hasUnknown(op.SharedDone)
 	case *fsmpb.Command_DeleteSession:
 		return !hasUnknown(op.DeleteSession)
+	case *fsmpb.Command_ChangeAccess:
+		return knownAccess(op.ChangeAccess)
 	}
 	return false
+}
+
+func knownAccess(c *fsmpb.ChangeAccess) bool {
+	ok := !hasUnknown(c)
+	for _, one := range c.Changes {
+		ok = ok && !hasUnknown(one)
+		switch op := one.Op.(type) {
+		case *fsmpb.AccessChange_PutUser:
+			ok = ok && !hasUnknown(op.PutUser) && knownGrants(op.PutUser.Roles) && knownGrants(op.PutUser.Groups)
+		case *fsmpb.AccessChange_PutGroup:
+			ok = ok && !hasUnknown(op.PutGroup) && knownGrants(op.PutGroup.Roles)
+		case *fsmpb.AccessChange_PutRole:
+			ok = ok && !hasUnknown(op.PutRole)
+			for _, rule := range op.PutRole.Rules {
+				ok = ok && !hasUnknown(rule)
+			}
+		case *fsmpb.AccessChange_PutBan:
+			ok = ok && !hasUnknown(op.PutBan) && (op.PutBan.Key == nil || !hasUnknown(op.PutBan.Key))
+		case *fsmpb.AccessChange_PutDefaults:
+			ok = ok && !hasUnknown(op.PutDefaults)
+		case *fsmpb.AccessChange_DeleteBan:
+			ok = ok && !hasUnknown(op.DeleteBan)
+		case *fsmpb.AccessChange_DeleteUser, *fsmpb.AccessChange_DeleteGroup, *fsmpb.AccessChange_DeleteRole:
+		default:
+			return false
+		}
+	}
+	return ok
+}
+
+func knownGrants(list []*fsmpb.Grant) bool {
+	for _, g := range list {
+		if hasUnknown(g) {
+			return false
+		}
+	}
+	return true
 }
 
 func knownProgress(p *fsmpb.Progress) bool {

@@ -12,6 +12,10 @@ import (
 type FSM struct {
 	node       string // only chooses effects
 	generation atomic.Uint64
+	access     struct { // what readers ask without a lock
+		generation atomic.Uint64
+		users      atomic.Int64
+	}
 
 	mu sync.RWMutex
 	state
@@ -48,6 +52,7 @@ type state struct {
 	interest interests
 	assigned assignments
 	parked   parkedWills
+	table    accessTable
 	counts   counts
 }
 
@@ -75,6 +80,7 @@ func (f *FSM) reset() {
 		interest: newInterests(),
 		assigned: newAssignments(),
 		parked:   newParkedWills(),
+		table:    newAccessTable(),
 	}
 }
 

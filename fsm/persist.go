@@ -7,7 +7,11 @@ import (
 
 // WriteTo writes the snapshot, once. Apply may go on meanwhile.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
-	e := newEncoder(w)
+	version := byte(snapshotVersion)
+	if s.table.empty() { // a binary that knows no users can read it
+		version = 1
+	}
+	e := newEncoder(w, version)
 	e.uint(s.applied)
 	e.int(s.now)
 	e.uint(s.lastID)
@@ -68,6 +72,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		return e.err == nil
 	})
 	e.bool(false)
+	if version > 1 {
+		e.access(&s.table)
+	}
 	return e.close()
 }
 

@@ -18,10 +18,14 @@ func (f *FSM) Restore(r io.Reader) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.rerouted()
+	defer f.tableReplaced()
 	f.reset()
 	clear(f.effects)
 	f.effects = f.effects[:0]
 	f.restore(d)
+	if d.version > 1 {
+		f.restoreAccess(d)
+	}
 	d.end()
 	if d.err != nil {
 		f.reset()

@@ -24,6 +24,7 @@ type Snapshot struct {
 	assigned *btree.BTreeG[assignment]
 	parked   *btree.BTreeG[parkedWill]
 	retained *btree.BTreeG[retainedRow]
+	table    accessTable
 
 	// Guarded by f.mu: what changed since, and up to where the clients have been written.
 	saved       map[*client]clientCopy
@@ -71,6 +72,7 @@ func (f *FSM) Snapshot() *Snapshot {
 		assigned: f.assigned.rows.Copy(),
 		parked:   f.parked.rows.Copy(),
 		retained: f.retained.rows.Copy(),
+		table:    f.table.copy(),
 
 		saved:       make(map[*client]clientCopy),
 		savedGroups: make(map[*group]uint64),

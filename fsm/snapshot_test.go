@@ -45,7 +45,7 @@ func fill(r *rand.Rand, v reflect.Value) {
 func roundTrip[T any](t *testing.T, in T, encode func(*encoder, T), decode func(*decoder) T) {
 	t.Helper()
 	var b bytes.Buffer
-	e := newEncoder(&b)
+	e := newEncoder(&b, snapshotVersion)
 	encode(e, in)
 	if _, err := e.close(); err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestBadSnapshots(t *testing.T) {
 		}
 	}
 	newer := bytes.Clone(good)
-	newer[len(snapshotMagic)]++
+	newer[len(snapshotMagic)] = snapshotVersion + 1
 	if err := New("n1").Restore(bytes.NewReader(newer)); !errors.Is(err, ErrNewer) {
 		t.Fatalf("newer: %v", err)
 	}

@@ -16,6 +16,7 @@ const (
 	timerSession  timerKind = iota + 1 // a session's expiry
 	timerWill                          // an offline session's delayed will
 	timerRetained                      // a retained message's expiry
+	timerBan                           // the end of a ban
 )
 
 type timer struct {
@@ -107,6 +108,8 @@ func (f *FSM) fire() {
 			f.willNow(t.client)
 		case timerRetained:
 			f.retained.remove(t.topic)
+		case timerBan:
+			f.banOver(t.topic)
 		}
 		f.publishWills()
 	}

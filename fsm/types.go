@@ -93,6 +93,8 @@ const (
 	NotFound       // no such session, packet id or subscription
 	NoMatch        // a publish that matched no subscription anywhere
 	Invalid        // the command makes no sense (a bug or a hostile peer)
+	Exists         // an access change that creates what is there already
+	Conflict       // an access change of what has been changed meanwhile
 )
 
 // Result is what a command did, for the node that proposed it.
@@ -101,8 +103,10 @@ type Result struct {
 	Index   uint64 // the log index of its entry
 	Epoch   Epoch  // Connect
 	Session *SessionView
-	Present bool   // Connect: Session Present
-	Existed []bool // Subscribe, Unsubscribe: the subscription was there before, by position
+	Present bool     // Connect: Session Present
+	Existed []bool   // Subscribe, Unsubscribe: the subscription was there before, by position
+	Changed []Change // ChangeAccess: what became of each change
+	Detail  string   // ChangeAccess: why it was refused, for people
 }
 
 // SessionView is a persistent session as it stands at one index. Slices alias the state machine's

@@ -111,6 +111,7 @@ type Command struct {
 	//	*Command_Relay
 	//	*Command_SharedDone
 	//	*Command_DeleteSession
+	//	*Command_ChangeAccess
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -252,6 +253,15 @@ func (x *Command) GetDeleteSession() *DeleteSession {
 	return nil
 }
 
+func (x *Command) GetChangeAccess() *ChangeAccess {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ChangeAccess); ok {
+			return x.ChangeAccess
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -300,6 +310,10 @@ type Command_DeleteSession struct {
 	DeleteSession *DeleteSession `protobuf:"bytes,11,opt,name=delete_session,json=deleteSession,proto3,oneof"`
 }
 
+type Command_ChangeAccess struct {
+	ChangeAccess *ChangeAccess `protobuf:"bytes,12,opt,name=change_access,json=changeAccess,proto3,oneof"` // feature level 2
+}
+
 func (*Command_Connect) isCommand_Op() {}
 
 func (*Command_Disconnect) isCommand_Op() {}
@@ -321,6 +335,8 @@ func (*Command_Relay) isCommand_Op() {}
 func (*Command_SharedDone) isCommand_Op() {}
 
 func (*Command_DeleteSession) isCommand_Op() {}
+
+func (*Command_ChangeAccess) isCommand_Op() {}
 
 // Connect opens a connection: a new epoch of a session or of a clean client. One command checks
 // and updates both tables.
@@ -1506,6 +1522,799 @@ func (x *DeleteSession) GetEpoch() uint64 {
 	return 0
 }
 
+// ChangeAccess changes users, groups, roles, bans and the default access: all of it or nothing.
+type ChangeAccess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*AccessChange        `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"` // in this order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeAccess) Reset() {
+	*x = ChangeAccess{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeAccess) ProtoMessage() {}
+
+func (x *ChangeAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeAccess.ProtoReflect.Descriptor instead.
+func (*ChangeAccess) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ChangeAccess) GetChanges() []*AccessChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type AccessChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Op:
+	//
+	//	*AccessChange_PutUser
+	//	*AccessChange_PutGroup
+	//	*AccessChange_PutRole
+	//	*AccessChange_PutBan
+	//	*AccessChange_PutDefaults
+	//	*AccessChange_DeleteUser
+	//	*AccessChange_DeleteGroup
+	//	*AccessChange_DeleteRole
+	//	*AccessChange_DeleteBan
+	Op            isAccessChange_Op `protobuf_oneof:"op"`
+	Create        bool              `protobuf:"varint,10,opt,name=create,proto3" json:"create,omitempty"`     // a put of what is there already is refused
+	Revision      uint64            `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"` // 0: whichever; else refused unless the object was last changed in that entry
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessChange) Reset() {
+	*x = AccessChange{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessChange) ProtoMessage() {}
+
+func (x *AccessChange) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessChange.ProtoReflect.Descriptor instead.
+func (*AccessChange) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AccessChange) GetOp() isAccessChange_Op {
+	if x != nil {
+		return x.Op
+	}
+	return nil
+}
+
+func (x *AccessChange) GetPutUser() *PutUser {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_PutUser); ok {
+			return x.PutUser
+		}
+	}
+	return nil
+}
+
+func (x *AccessChange) GetPutGroup() *PutGroup {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_PutGroup); ok {
+			return x.PutGroup
+		}
+	}
+	return nil
+}
+
+func (x *AccessChange) GetPutRole() *PutRole {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_PutRole); ok {
+			return x.PutRole
+		}
+	}
+	return nil
+}
+
+func (x *AccessChange) GetPutBan() *PutBan {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_PutBan); ok {
+			return x.PutBan
+		}
+	}
+	return nil
+}
+
+func (x *AccessChange) GetPutDefaults() *DefaultAccess {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_PutDefaults); ok {
+			return x.PutDefaults
+		}
+	}
+	return nil
+}
+
+func (x *AccessChange) GetDeleteUser() string {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_DeleteUser); ok {
+			return x.DeleteUser
+		}
+	}
+	return ""
+}
+
+func (x *AccessChange) GetDeleteGroup() string {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_DeleteGroup); ok {
+			return x.DeleteGroup
+		}
+	}
+	return ""
+}
+
+func (x *AccessChange) GetDeleteRole() string {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_DeleteRole); ok {
+			return x.DeleteRole
+		}
+	}
+	return ""
+}
+
+func (x *AccessChange) GetDeleteBan() *BanKey {
+	if x != nil {
+		if x, ok := x.Op.(*AccessChange_DeleteBan); ok {
+			return x.DeleteBan
+		}
+	}
+	return nil
+}
+
+func (x *AccessChange) GetCreate() bool {
+	if x != nil {
+		return x.Create
+	}
+	return false
+}
+
+func (x *AccessChange) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type isAccessChange_Op interface {
+	isAccessChange_Op()
+}
+
+type AccessChange_PutUser struct {
+	PutUser *PutUser `protobuf:"bytes,1,opt,name=put_user,json=putUser,proto3,oneof"`
+}
+
+type AccessChange_PutGroup struct {
+	PutGroup *PutGroup `protobuf:"bytes,2,opt,name=put_group,json=putGroup,proto3,oneof"`
+}
+
+type AccessChange_PutRole struct {
+	PutRole *PutRole `protobuf:"bytes,3,opt,name=put_role,json=putRole,proto3,oneof"`
+}
+
+type AccessChange_PutBan struct {
+	PutBan *PutBan `protobuf:"bytes,4,opt,name=put_ban,json=putBan,proto3,oneof"`
+}
+
+type AccessChange_PutDefaults struct {
+	PutDefaults *DefaultAccess `protobuf:"bytes,5,opt,name=put_defaults,json=putDefaults,proto3,oneof"`
+}
+
+type AccessChange_DeleteUser struct {
+	DeleteUser string `protobuf:"bytes,6,opt,name=delete_user,json=deleteUser,proto3,oneof"`
+}
+
+type AccessChange_DeleteGroup struct {
+	DeleteGroup string `protobuf:"bytes,7,opt,name=delete_group,json=deleteGroup,proto3,oneof"` // and all memberships
+}
+
+type AccessChange_DeleteRole struct {
+	DeleteRole string `protobuf:"bytes,8,opt,name=delete_role,json=deleteRole,proto3,oneof"` // and all grants of it
+}
+
+type AccessChange_DeleteBan struct {
+	DeleteBan *BanKey `protobuf:"bytes,9,opt,name=delete_ban,json=deleteBan,proto3,oneof"`
+}
+
+func (*AccessChange_PutUser) isAccessChange_Op() {}
+
+func (*AccessChange_PutGroup) isAccessChange_Op() {}
+
+func (*AccessChange_PutRole) isAccessChange_Op() {}
+
+func (*AccessChange_PutBan) isAccessChange_Op() {}
+
+func (*AccessChange_PutDefaults) isAccessChange_Op() {}
+
+func (*AccessChange_DeleteUser) isAccessChange_Op() {}
+
+func (*AccessChange_DeleteGroup) isAccessChange_Op() {}
+
+func (*AccessChange_DeleteRole) isAccessChange_Op() {}
+
+func (*AccessChange_DeleteBan) isAccessChange_Op() {}
+
+// Grant gives a role, or a membership. Those of a higher priority are asked first.
+type Grant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Priority      int32                  `protobuf:"zigzag32,2,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Grant) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Grant) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+type PutUser struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Password      *string                `protobuf:"bytes,2,opt,name=password,proto3,oneof" json:"password,omitempty"` // hash, as auth.ParseHash reads it; empty: none; absent: as it was
+	Scram         *string                `protobuf:"bytes,3,opt,name=scram,proto3,oneof" json:"scram,omitempty"`       // SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY; as password
+	Disabled      bool                   `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	ClientId      string                 `protobuf:"bytes,5,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"` // the only one that it may use; empty: any
+	Description   string                 `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	Roles         []*Grant               `protobuf:"bytes,7,rep,name=roles,proto3" json:"roles,omitempty"`
+	Groups        []*Grant               `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutUser) Reset() {
+	*x = PutUser{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutUser) ProtoMessage() {}
+
+func (x *PutUser) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutUser.ProtoReflect.Descriptor instead.
+func (*PutUser) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PutUser) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutUser) GetPassword() string {
+	if x != nil && x.Password != nil {
+		return *x.Password
+	}
+	return ""
+}
+
+func (x *PutUser) GetScram() string {
+	if x != nil && x.Scram != nil {
+		return *x.Scram
+	}
+	return ""
+}
+
+func (x *PutUser) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
+func (x *PutUser) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *PutUser) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *PutUser) GetRoles() []*Grant {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *PutUser) GetGroups() []*Grant {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type PutGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Roles         []*Grant               `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutGroup) Reset() {
+	*x = PutGroup{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutGroup) ProtoMessage() {}
+
+func (x *PutGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutGroup.ProtoReflect.Descriptor instead.
+func (*PutGroup) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PutGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutGroup) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *PutGroup) GetRoles() []*Grant {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+type PutRole struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Rules         []*AccessRule          `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutRole) Reset() {
+	*x = PutRole{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutRole) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutRole) ProtoMessage() {}
+
+func (x *PutRole) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutRole.ProtoReflect.Descriptor instead.
+func (*PutRole) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PutRole) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutRole) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *PutRole) GetRules() []*AccessRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type AccessRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        uint32                 `protobuf:"varint,1,opt,name=action,proto3" json:"action,omitempty"`   // fsm.Action
+	Filter        string                 `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`    // with %u and %c
+	Literal       bool                   `protobuf:"varint,3,opt,name=literal,proto3" json:"literal,omitempty"` // subscribe and unsubscribe: this very filter, not those that it covers
+	Deny          bool                   `protobuf:"varint,4,opt,name=deny,proto3" json:"deny,omitempty"`
+	Priority      int32                  `protobuf:"zigzag32,5,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessRule) Reset() {
+	*x = AccessRule{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessRule) ProtoMessage() {}
+
+func (x *AccessRule) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
+func (*AccessRule) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *AccessRule) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *AccessRule) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *AccessRule) GetLiteral() bool {
+	if x != nil {
+		return x.Literal
+	}
+	return false
+}
+
+func (x *AccessRule) GetDeny() bool {
+	if x != nil {
+		return x.Deny
+	}
+	return false
+}
+
+func (x *AccessRule) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+type BanKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`  // fsm.BanKind
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // client id, user name, or network in CIDR form
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanKey) Reset() {
+	*x = BanKey{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanKey) ProtoMessage() {}
+
+func (x *BanKey) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanKey.ProtoReflect.Descriptor instead.
+func (*BanKey) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BanKey) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *BanKey) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type PutBan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *BanKey                `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Seconds       uint32                 `protobuf:"varint,3,opt,name=seconds,proto3" json:"seconds,omitempty"` // on the log's clock; 0: for ever
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutBan) Reset() {
+	*x = PutBan{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutBan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutBan) ProtoMessage() {}
+
+func (x *PutBan) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutBan.ProtoReflect.Descriptor instead.
+func (*PutBan) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PutBan) GetKey() *BanKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PutBan) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PutBan) GetSeconds() uint32 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+// DefaultAccess is what holds where no rule does: 0 unset, 1 allow, 2 deny.
+type DefaultAccess struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Publish        uint32                 `protobuf:"varint,1,opt,name=publish,proto3" json:"publish,omitempty"`
+	Receive        uint32                 `protobuf:"varint,2,opt,name=receive,proto3" json:"receive,omitempty"`
+	Subscribe      uint32                 `protobuf:"varint,3,opt,name=subscribe,proto3" json:"subscribe,omitempty"`
+	Unsubscribe    uint32                 `protobuf:"varint,4,opt,name=unsubscribe,proto3" json:"unsubscribe,omitempty"`
+	AnonymousGroup string                 `protobuf:"bytes,5,opt,name=anonymous_group,json=anonymousGroup,proto3" json:"anonymous_group,omitempty"` // whose roles clients without a user name have; empty: none
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DefaultAccess) Reset() {
+	*x = DefaultAccess{}
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefaultAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefaultAccess) ProtoMessage() {}
+
+func (x *DefaultAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefaultAccess.ProtoReflect.Descriptor instead.
+func (*DefaultAccess) Descriptor() ([]byte, []int) {
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DefaultAccess) GetPublish() uint32 {
+	if x != nil {
+		return x.Publish
+	}
+	return 0
+}
+
+func (x *DefaultAccess) GetReceive() uint32 {
+	if x != nil {
+		return x.Receive
+	}
+	return 0
+}
+
+func (x *DefaultAccess) GetSubscribe() uint32 {
+	if x != nil {
+		return x.Subscribe
+	}
+	return 0
+}
+
+func (x *DefaultAccess) GetUnsubscribe() uint32 {
+	if x != nil {
+		return x.Unsubscribe
+	}
+	return 0
+}
+
+func (x *DefaultAccess) GetAnonymousGroup() string {
+	if x != nil {
+		return x.AnonymousGroup
+	}
+	return ""
+}
+
 // System is what a leader appends by itself, one to an entry.
 type System struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1523,7 +2332,7 @@ type System struct {
 
 func (x *System) Reset() {
 	*x = System{}
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[17]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +2344,7 @@ func (x *System) String() string {
 func (*System) ProtoMessage() {}
 
 func (x *System) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[17]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +2357,7 @@ func (x *System) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use System.ProtoReflect.Descriptor instead.
 func (*System) Descriptor() ([]byte, []int) {
-	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{17}
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *System) GetOp() isSystem_Op {
@@ -1656,7 +2465,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[18]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +2477,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[18]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +2490,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{18}
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -1760,7 +2569,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[19]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +2581,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[19]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +2594,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{19}
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -1828,7 +2637,7 @@ type Reap struct {
 
 func (x *Reap) Reset() {
 	*x = Reap{}
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[20]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2649,7 @@ func (x *Reap) String() string {
 func (*Reap) ProtoMessage() {}
 
 func (x *Reap) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[20]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2662,7 @@ func (x *Reap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reap.ProtoReflect.Descriptor instead.
 func (*Reap) Descriptor() ([]byte, []int) {
-	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{20}
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Reap) GetNode() string {
@@ -1886,7 +2695,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[21]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2707,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[21]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2720,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{21}
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{31}
 }
 
 // NodeRemoved forgets a member that is down (an operator removed it).
@@ -1924,7 +2733,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[22]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2745,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_fsmpb_fsm_proto_msgTypes[22]
+	mi := &file_proto_fsmpb_fsm_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2758,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{22}
+	return file_proto_fsmpb_fsm_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -1968,7 +2777,7 @@ const file_proto_fsmpb_fsm_proto_rawDesc = "" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x14\n" +
 	"\x05first\x18\x03 \x01(\x04R\x05first\x121\n" +
-	"\bcommands\x18\x04 \x03(\v2\x15.skein.fsm.v1.CommandR\bcommands\"\xf8\x04\n" +
+	"\bcommands\x18\x04 \x03(\v2\x15.skein.fsm.v1.CommandR\bcommands\"\xbb\x05\n" +
 	"\aCommand\x121\n" +
 	"\aconnect\x18\x01 \x01(\v2\x15.skein.fsm.v1.ConnectH\x00R\aconnect\x12:\n" +
 	"\n" +
@@ -1984,7 +2793,8 @@ const file_proto_fsmpb_fsm_proto_rawDesc = "" +
 	"\vshared_done\x18\n" +
 	" \x01(\v2\x18.skein.fsm.v1.SharedDoneH\x00R\n" +
 	"sharedDone\x12D\n" +
-	"\x0edelete_session\x18\v \x01(\v2\x1b.skein.fsm.v1.DeleteSessionH\x00R\rdeleteSessionB\x04\n" +
+	"\x0edelete_session\x18\v \x01(\v2\x1b.skein.fsm.v1.DeleteSessionH\x00R\rdeleteSession\x12A\n" +
+	"\rchange_access\x18\f \x01(\v2\x1a.skein.fsm.v1.ChangeAccessH\x00R\fchangeAccessB\x04\n" +
 	"\x02op\"\xfe\x02\n" +
 	"\aConnect\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
@@ -2092,7 +2902,68 @@ const file_proto_fsmpb_fsm_proto_rawDesc = "" +
 	"\aclaimed\x18\x03 \x03(\x04R\aclaimed\"B\n" +
 	"\rDeleteSession\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x8a\x02\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"D\n" +
+	"\fChangeAccess\x124\n" +
+	"\achanges\x18\x01 \x03(\v2\x1a.skein.fsm.v1.AccessChangeR\achanges\"\xfc\x03\n" +
+	"\fAccessChange\x122\n" +
+	"\bput_user\x18\x01 \x01(\v2\x15.skein.fsm.v1.PutUserH\x00R\aputUser\x125\n" +
+	"\tput_group\x18\x02 \x01(\v2\x16.skein.fsm.v1.PutGroupH\x00R\bputGroup\x122\n" +
+	"\bput_role\x18\x03 \x01(\v2\x15.skein.fsm.v1.PutRoleH\x00R\aputRole\x12/\n" +
+	"\aput_ban\x18\x04 \x01(\v2\x14.skein.fsm.v1.PutBanH\x00R\x06putBan\x12@\n" +
+	"\fput_defaults\x18\x05 \x01(\v2\x1b.skein.fsm.v1.DefaultAccessH\x00R\vputDefaults\x12!\n" +
+	"\vdelete_user\x18\x06 \x01(\tH\x00R\n" +
+	"deleteUser\x12#\n" +
+	"\fdelete_group\x18\a \x01(\tH\x00R\vdeleteGroup\x12!\n" +
+	"\vdelete_role\x18\b \x01(\tH\x00R\n" +
+	"deleteRole\x125\n" +
+	"\n" +
+	"delete_ban\x18\t \x01(\v2\x14.skein.fsm.v1.BanKeyH\x00R\tdeleteBan\x12\x16\n" +
+	"\x06create\x18\n" +
+	" \x01(\bR\x06create\x12\x1a\n" +
+	"\brevision\x18\v \x01(\x04R\brevisionB\x04\n" +
+	"\x02op\"7\n" +
+	"\x05Grant\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x11R\bpriority\"\xa3\x02\n" +
+	"\aPutUser\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tH\x00R\bpassword\x88\x01\x01\x12\x19\n" +
+	"\x05scram\x18\x03 \x01(\tH\x01R\x05scram\x88\x01\x01\x12\x1a\n" +
+	"\bdisabled\x18\x04 \x01(\bR\bdisabled\x12\x1b\n" +
+	"\tclient_id\x18\x05 \x01(\tR\bclientId\x12 \n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\x12)\n" +
+	"\x05roles\x18\a \x03(\v2\x13.skein.fsm.v1.GrantR\x05roles\x12+\n" +
+	"\x06groups\x18\b \x03(\v2\x13.skein.fsm.v1.GrantR\x06groupsB\v\n" +
+	"\t_passwordB\b\n" +
+	"\x06_scram\"k\n" +
+	"\bPutGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12)\n" +
+	"\x05roles\x18\x03 \x03(\v2\x13.skein.fsm.v1.GrantR\x05roles\"o\n" +
+	"\aPutRole\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12.\n" +
+	"\x05rules\x18\x03 \x03(\v2\x18.skein.fsm.v1.AccessRuleR\x05rules\"\x86\x01\n" +
+	"\n" +
+	"AccessRule\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\rR\x06action\x12\x16\n" +
+	"\x06filter\x18\x02 \x01(\tR\x06filter\x12\x18\n" +
+	"\aliteral\x18\x03 \x01(\bR\aliteral\x12\x12\n" +
+	"\x04deny\x18\x04 \x01(\bR\x04deny\x12\x1a\n" +
+	"\bpriority\x18\x05 \x01(\x11R\bpriority\"2\n" +
+	"\x06BanKey\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"b\n" +
+	"\x06PutBan\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.skein.fsm.v1.BanKeyR\x03key\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\aseconds\x18\x03 \x01(\rR\aseconds\"\xac\x01\n" +
+	"\rDefaultAccess\x12\x18\n" +
+	"\apublish\x18\x01 \x01(\rR\apublish\x12\x18\n" +
+	"\areceive\x18\x02 \x01(\rR\areceive\x12\x1c\n" +
+	"\tsubscribe\x18\x03 \x01(\rR\tsubscribe\x12 \n" +
+	"\vunsubscribe\x18\x04 \x01(\rR\vunsubscribe\x12'\n" +
+	"\x0fanonymous_group\x18\x05 \x01(\tR\x0eanonymousGroup\"\x8a\x02\n" +
 	"\x06System\x12/\n" +
 	"\anode_up\x18\x01 \x01(\v2\x14.skein.fsm.v1.NodeUpH\x00R\x06nodeUp\x125\n" +
 	"\tnode_down\x18\x02 \x01(\v2\x16.skein.fsm.v1.NodeDownH\x00R\bnodeDown\x12(\n" +
@@ -2136,7 +3007,7 @@ func file_proto_fsmpb_fsm_proto_rawDescGZIP() []byte {
 	return file_proto_fsmpb_fsm_proto_rawDescData
 }
 
-var file_proto_fsmpb_fsm_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_proto_fsmpb_fsm_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_proto_fsmpb_fsm_proto_goTypes = []any{
 	(*Batch)(nil),         // 0: skein.fsm.v1.Batch
 	(*Command)(nil),       // 1: skein.fsm.v1.Command
@@ -2155,12 +3026,22 @@ var file_proto_fsmpb_fsm_proto_goTypes = []any{
 	(*Relay)(nil),         // 14: skein.fsm.v1.Relay
 	(*SharedDone)(nil),    // 15: skein.fsm.v1.SharedDone
 	(*DeleteSession)(nil), // 16: skein.fsm.v1.DeleteSession
-	(*System)(nil),        // 17: skein.fsm.v1.System
-	(*NodeUp)(nil),        // 18: skein.fsm.v1.NodeUp
-	(*NodeDown)(nil),      // 19: skein.fsm.v1.NodeDown
-	(*Reap)(nil),          // 20: skein.fsm.v1.Reap
-	(*Tick)(nil),          // 21: skein.fsm.v1.Tick
-	(*NodeRemoved)(nil),   // 22: skein.fsm.v1.NodeRemoved
+	(*ChangeAccess)(nil),  // 17: skein.fsm.v1.ChangeAccess
+	(*AccessChange)(nil),  // 18: skein.fsm.v1.AccessChange
+	(*Grant)(nil),         // 19: skein.fsm.v1.Grant
+	(*PutUser)(nil),       // 20: skein.fsm.v1.PutUser
+	(*PutGroup)(nil),      // 21: skein.fsm.v1.PutGroup
+	(*PutRole)(nil),       // 22: skein.fsm.v1.PutRole
+	(*AccessRule)(nil),    // 23: skein.fsm.v1.AccessRule
+	(*BanKey)(nil),        // 24: skein.fsm.v1.BanKey
+	(*PutBan)(nil),        // 25: skein.fsm.v1.PutBan
+	(*DefaultAccess)(nil), // 26: skein.fsm.v1.DefaultAccess
+	(*System)(nil),        // 27: skein.fsm.v1.System
+	(*NodeUp)(nil),        // 28: skein.fsm.v1.NodeUp
+	(*NodeDown)(nil),      // 29: skein.fsm.v1.NodeDown
+	(*Reap)(nil),          // 30: skein.fsm.v1.Reap
+	(*Tick)(nil),          // 31: skein.fsm.v1.Tick
+	(*NodeRemoved)(nil),   // 32: skein.fsm.v1.NodeRemoved
 }
 var file_proto_fsmpb_fsm_proto_depIdxs = []int32{
 	1,  // 0: skein.fsm.v1.Batch.commands:type_name -> skein.fsm.v1.Command
@@ -2175,22 +3056,35 @@ var file_proto_fsmpb_fsm_proto_depIdxs = []int32{
 	14, // 9: skein.fsm.v1.Command.relay:type_name -> skein.fsm.v1.Relay
 	15, // 10: skein.fsm.v1.Command.shared_done:type_name -> skein.fsm.v1.SharedDone
 	16, // 11: skein.fsm.v1.Command.delete_session:type_name -> skein.fsm.v1.DeleteSession
-	3,  // 12: skein.fsm.v1.Connect.limits:type_name -> skein.fsm.v1.Limits
-	4,  // 13: skein.fsm.v1.Connect.will:type_name -> skein.fsm.v1.Will
-	12, // 14: skein.fsm.v1.Disconnect.progress:type_name -> skein.fsm.v1.Progress
-	6,  // 15: skein.fsm.v1.Subscribe.subscriptions:type_name -> skein.fsm.v1.Subscription
-	6,  // 16: skein.fsm.v1.Unsubscribe.subscriptions:type_name -> skein.fsm.v1.Subscription
-	13, // 17: skein.fsm.v1.Progress.drops:type_name -> skein.fsm.v1.Drop
-	18, // 18: skein.fsm.v1.System.node_up:type_name -> skein.fsm.v1.NodeUp
-	19, // 19: skein.fsm.v1.System.node_down:type_name -> skein.fsm.v1.NodeDown
-	20, // 20: skein.fsm.v1.System.reap:type_name -> skein.fsm.v1.Reap
-	21, // 21: skein.fsm.v1.System.tick:type_name -> skein.fsm.v1.Tick
-	22, // 22: skein.fsm.v1.System.node_removed:type_name -> skein.fsm.v1.NodeRemoved
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	17, // 12: skein.fsm.v1.Command.change_access:type_name -> skein.fsm.v1.ChangeAccess
+	3,  // 13: skein.fsm.v1.Connect.limits:type_name -> skein.fsm.v1.Limits
+	4,  // 14: skein.fsm.v1.Connect.will:type_name -> skein.fsm.v1.Will
+	12, // 15: skein.fsm.v1.Disconnect.progress:type_name -> skein.fsm.v1.Progress
+	6,  // 16: skein.fsm.v1.Subscribe.subscriptions:type_name -> skein.fsm.v1.Subscription
+	6,  // 17: skein.fsm.v1.Unsubscribe.subscriptions:type_name -> skein.fsm.v1.Subscription
+	13, // 18: skein.fsm.v1.Progress.drops:type_name -> skein.fsm.v1.Drop
+	18, // 19: skein.fsm.v1.ChangeAccess.changes:type_name -> skein.fsm.v1.AccessChange
+	20, // 20: skein.fsm.v1.AccessChange.put_user:type_name -> skein.fsm.v1.PutUser
+	21, // 21: skein.fsm.v1.AccessChange.put_group:type_name -> skein.fsm.v1.PutGroup
+	22, // 22: skein.fsm.v1.AccessChange.put_role:type_name -> skein.fsm.v1.PutRole
+	25, // 23: skein.fsm.v1.AccessChange.put_ban:type_name -> skein.fsm.v1.PutBan
+	26, // 24: skein.fsm.v1.AccessChange.put_defaults:type_name -> skein.fsm.v1.DefaultAccess
+	24, // 25: skein.fsm.v1.AccessChange.delete_ban:type_name -> skein.fsm.v1.BanKey
+	19, // 26: skein.fsm.v1.PutUser.roles:type_name -> skein.fsm.v1.Grant
+	19, // 27: skein.fsm.v1.PutUser.groups:type_name -> skein.fsm.v1.Grant
+	19, // 28: skein.fsm.v1.PutGroup.roles:type_name -> skein.fsm.v1.Grant
+	23, // 29: skein.fsm.v1.PutRole.rules:type_name -> skein.fsm.v1.AccessRule
+	24, // 30: skein.fsm.v1.PutBan.key:type_name -> skein.fsm.v1.BanKey
+	28, // 31: skein.fsm.v1.System.node_up:type_name -> skein.fsm.v1.NodeUp
+	29, // 32: skein.fsm.v1.System.node_down:type_name -> skein.fsm.v1.NodeDown
+	30, // 33: skein.fsm.v1.System.reap:type_name -> skein.fsm.v1.Reap
+	31, // 34: skein.fsm.v1.System.tick:type_name -> skein.fsm.v1.Tick
+	32, // 35: skein.fsm.v1.System.node_removed:type_name -> skein.fsm.v1.NodeRemoved
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_proto_fsmpb_fsm_proto_init() }
@@ -2210,8 +3104,21 @@ func file_proto_fsmpb_fsm_proto_init() {
 		(*Command_Relay)(nil),
 		(*Command_SharedDone)(nil),
 		(*Command_DeleteSession)(nil),
+		(*Command_ChangeAccess)(nil),
 	}
-	file_proto_fsmpb_fsm_proto_msgTypes[17].OneofWrappers = []any{
+	file_proto_fsmpb_fsm_proto_msgTypes[18].OneofWrappers = []any{
+		(*AccessChange_PutUser)(nil),
+		(*AccessChange_PutGroup)(nil),
+		(*AccessChange_PutRole)(nil),
+		(*AccessChange_PutBan)(nil),
+		(*AccessChange_PutDefaults)(nil),
+		(*AccessChange_DeleteUser)(nil),
+		(*AccessChange_DeleteGroup)(nil),
+		(*AccessChange_DeleteRole)(nil),
+		(*AccessChange_DeleteBan)(nil),
+	}
+	file_proto_fsmpb_fsm_proto_msgTypes[20].OneofWrappers = []any{}
+	file_proto_fsmpb_fsm_proto_msgTypes[27].OneofWrappers = []any{
 		(*System_NodeUp)(nil),
 		(*System_NodeDown)(nil),
 		(*System_Reap)(nil),
@@ -2224,7 +3131,7 @@ func file_proto_fsmpb_fsm_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_fsmpb_fsm_proto_rawDesc), len(file_proto_fsmpb_fsm_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
