@@ -250,7 +250,7 @@ func (t *accessTable) putBan(p *fsmpb.PutBan, c *fsmpb.AccessChange, index uint6
 		return 0, refuse(Invalid, "a ban of nothing that is known")
 	}
 	if p.Seconds > 0 {
-		b.Expires = after(now, p.Seconds)
+		b.Expires = roundUp(now + int64(p.Seconds)*1000)
 	}
 	old, exists := t.bans.Get(banRow{Ban: b})
 	same := exists && old.Reason == b.Reason && old.Expires == b.Expires

@@ -89,6 +89,24 @@ func (f *FSM) Retained(filter string, fn func(*Message) bool) (index uint64) {
 	return f.applied
 }
 
+// RetainedUse is how many retained messages there are, and how large they are together.
+func (f *FSM) RetainedUse() (messages int, bytes uint64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.retained.rows.Len(), f.retained.bytes
+}
+
+// RetainedSize is how large the retained message of a topic is, as it counts in RetainedUse.
+func (f *FSM) RetainedSize(topic string) (had bool, bytes uint64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	row, had := f.retained.rows.Get(retainedRow{topic: topic})
+	if had {
+		bytes = row.message.size()
+	}
+	return had, bytes
+}
+
 // scan visits the messages whose topics match, in topic order. Its cost grows with the matches
 // and with the distinct values at the levels of a +, not with the table.
 func (t *retainedTable) scan(filter string, fn func(*Message) bool) {

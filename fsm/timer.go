@@ -53,6 +53,9 @@ func roundUp(ms int64) int64 {
 // Limits may say DropOldest.
 const LevelPrecise = 2
 
+// LevelAccess is the feature level of ChangeAccess.
+const LevelAccess = 3
+
 // after is when a will's delay or a session's expiry is over: never too early, and soon enough for a will to
 // be published within a second. Both are rounded alike, so that a will that comes with the end of its
 // session comes in the same step [MQTT-3.1.2-8].

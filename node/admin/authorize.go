@@ -42,6 +42,13 @@ var roles = map[string]operators.Role{
 	adminpb.Admin_Logs_FullMethodName:              operators.View,
 	adminpb.Admin_ListSettings_FullMethodName:      operators.View,
 
+	adminpb.Access_ListUsers_FullMethodName:   operators.View,
+	adminpb.Access_ListGroups_FullMethodName:  operators.View,
+	adminpb.Access_ListRoles_FullMethodName:   operators.View,
+	adminpb.Access_ListBans_FullMethodName:    operators.View,
+	adminpb.Access_GetDefaults_FullMethodName: operators.View,
+	adminpb.Access_CanI_FullMethodName:        operators.View,
+
 	adminpb.Admin_DrainNode_FullMethodName:        operators.Operate,
 	adminpb.Admin_TransferLeader_FullMethodName:   operators.Operate,
 	adminpb.Admin_DisconnectClient_FullMethodName: operators.Operate,
@@ -52,10 +59,11 @@ var roles = map[string]operators.Role{
 	adminpb.Admin_CordonNode_FullMethodName:       operators.Operate,
 	adminpb.Admin_Rebalance_FullMethodName:        operators.Operate,
 
-	adminpb.Admin_RemoveNode_FullMethodName: operators.Admin,
-	adminpb.Admin_SetSetting_FullMethodName: operators.Admin,
-	adminpb.Admin_Backup_FullMethodName:     operators.Admin, // it holds everything, so who has made one is worth knowing
-	adminpb.Admin_Restore_FullMethodName:    operators.Admin,
+	adminpb.Access_ChangeAccess_FullMethodName: operators.Admin,
+	adminpb.Admin_RemoveNode_FullMethodName:    operators.Admin,
+	adminpb.Admin_SetSetting_FullMethodName:    operators.Admin,
+	adminpb.Admin_Backup_FullMethodName:        operators.Admin, // it holds everything, so who has made one is worth knowing
+	adminpb.Admin_Restore_FullMethodName:       operators.Admin,
 
 	healthpb.Health_Check_FullMethodName:                             operators.Nobody,
 	healthpb.Health_Watch_FullMethodName:                             operators.Nobody,
@@ -202,7 +210,7 @@ func audited(req any) json.RawMessage {
 }
 
 // secrets are parts of the names of fields that hold one.
-var secrets = []string{"password", "secret", "token", "credential", "payload"}
+var secrets = []string{"password", "secret", "token", "credential", "verifier", "payload"}
 
 func redact(m protoreflect.Message) {
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {

@@ -115,4 +115,7 @@ type Config struct {
 	Nodes net.Listener
 	// Dial leads to the Nodes of the node at a peer address; nil: plain TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Access and Rules are the service Access; nil: there is none.
+	Access AccessState
+	Rules  Rules
 }

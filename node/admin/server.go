@@ -111,6 +111,11 @@ func (s *Server) bind() error {
 func (s *Server) serve(l net.Listener, options ...grpc.ServerOption) {
 	server := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(4<<20), grpc.ConnectionTimeout(handshakePatience))...)
 	adminpb.RegisterAdminServer(server, s)
+	var access adminpb.AccessServer = adminpb.UnimplementedAccessServer{}
+	if s.config.Access != nil {
+		access = &accessServer{s: s, state: s.config.Access, rules: s.config.Rules}
+	}
+	adminpb.RegisterAccessServer(server, access)
 	healthpb.RegisterHealthServer(server, s.health)
 	reflection.Register(server)
 	s.servers = append(s.servers, server)

@@ -8,63 +8,91 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/skein-mqtt/skein/fsm"
 )
 
-// Config of the access rules. Without files, everybody may do everything.
+// State is what the cluster knows of users, roles and bans. *fsm.FSM is one.
+type State interface {
+	AccessGeneration() uint64
+	HasUsers() bool
+	User(name string) *fsm.User
+	Holding(name string) fsm.Holding
+	Bans(kind fsm.BanKind, after string, fn func(*fsm.Ban) bool)
+}
+
+// Config of the access rules. Without files, and as long as State has no users, everybody may do
+// everything.
 type Config struct {
+	State          State    // nil: no replicated users
+	Methods        []string // the order in which a client's proof is judged; nil: Methods
 	PasswordFile   string
 	ACLFile        string
-	AllowAnonymous bool // clients without a user name, where there is a password file
-	Logger         *slog.Logger
+	AllowAnonymous bool // clients without a user name, although passwords are asked for
+	Require        bool // ask for a proof although no method is in use
+	JWT            JWTConfig
+	HTTP           HTTPConfig
+	LDAP           LDAPConfig
+	// FailureDelay is how long a refusal takes, at least: it tells nothing of why.
+	FailureDelay time.Duration
+	// MaxFailures within FailureWindow from one address at one listener keep it out there for BanTime.
+	// 0: no limit.
+	MaxFailures   int
+	FailureWindow time.Duration
+	BanTime       time.Duration
+	Logger        *slog.Logger
 }
-
-// Attempt is what a client says of itself.
-type Attempt struct {
-	ClientID    string
-	Username    string
-	HasUsername bool
-	Password    []byte
-	Anonymous   bool // its listener lets clients without a user name in
-	Verified    bool // the listener knows that it is this user: no password is asked for
-}
-
-// Verdict on an attempt.
-type Verdict uint8
-
-// Verdicts.
-const (
-	Allowed  Verdict = iota
-	BadLogin         // the user name or the password is wrong
-	NoLogin          // a user name is required
-)
 
 // Rules are the access rules in force. All methods may be called from any goroutine.
 type Rules struct {
-	cfg     Config
-	users   atomic.Pointer[Users]
-	acl     atomic.Pointer[ACL]
-	slots   chan struct{} // bounds how many hashes are computed at a time
-	failed  atomic.Uint64
-	sums    map[string][sha256.Size]byte // what was read last, by file
-	mu      sync.Mutex
-	changed func()
+	sums     map[string][sha256.Size]byte // what was read last, by file
+	cfg      Config
+	end      context.CancelFunc // of what refreshes keys
+	jwt      *jwtMethod
+	http     *httpMethod
+	chain    []link
+	users    atomic.Pointer[Users]
+	acl      atomic.Pointer[ACL]
+	files    atomic.Uint64 // changes with the files
+	banned   atomic.Pointer[banTable]
+	allowAll atomic.Pointer[policy]
+	hashing  hashing
+	failures failures
+	counts   counts
 }
-
-// hashing is how many passwords are checked at a time: each takes a processor and up to 19 MiB.
-const hashing = 2
 
 // Open reads the files. An error names the file and the lines at fault.
 func Open(cfg Config) (*Rules, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Rules{cfg: cfg, sums: make(map[string][sha256.Size]byte), slots: make(chan struct{}, hashing), changed: func() {}}
-	return r, errors.Join(r.readUsers(), r.readACL())
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Rules{cfg: cfg, end: cancel, sums: make(map[string][sha256.Size]byte)}
+	r.failures.init(&r.cfg)
+	if err := errors.Join(r.link(ctx), r.readUsers(), r.readACL()); err != nil {
+		cancel()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close ends what refreshes keys and what is kept open to servers.
+func (r *Rules) Close() {
+	r.end()
+	r.http.close()
+}
+
+// Version changes whenever a verdict may be another one than before.
+func (r *Rules) Version() uint64 {
+	v := r.files.Load()
+	if r.cfg.State != nil {
+		v += r.cfg.State.AccessGeneration() // both only grow
+	}
+	return v
 }
 
 // fresh reads a file; nil without an error: it is what was read last. Other files of its folder may
@@ -120,57 +148,6 @@ func (r *Rules) readACL() error {
 	return nil
 }
 
-// OnChange sets what is called after the rules have changed, from the goroutine of Run.
-func (r *Rules) OnChange(fn func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.changed = fn
-}
-
-// Authenticate judges an attempt. It blocks for as long as a hash takes, and longer while others are
-// being checked.
-func (r *Rules) Authenticate(ctx context.Context, a *Attempt) Verdict {
-	u := r.users.Load()
-	switch {
-	case a.Verified:
-		return Allowed
-	case u == nil:
-		return Allowed // a user name is only a name then, for the access list
-	case !a.HasUsername:
-		if r.cfg.AllowAnonymous || a.Anonymous {
-			return Allowed
-		}
-		r.failed.Add(1)
-		return NoLogin
-	}
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
-		return BadLogin
-	}
-	if u.Check(a.Username, a.Password) {
-		return Allowed
-	}
-	r.failed.Add(1)
-	return BadLogin
-}
-
-// Failed is how many attempts were refused.
-func (r *Rules) Failed() uint64 { return r.failed.Load() }
-
-// MayPublish tells whether a client may publish to a topic.
-func (r *Rules) MayPublish(username, clientID, topic string) bool {
-	a := r.acl.Load()
-	return a == nil || a.Allows(username, clientID, topic, Write)
-}
-
-// MayReceive tells whether a client may have a message of a topic.
-func (r *Rules) MayReceive(username, clientID, topic string) bool {
-	a := r.acl.Load()
-	return a == nil || a.Allows(username, clientID, topic, Read)
-}
-
 // settleTime lets an editor finish: a file is often emptied before it is written.
 const settleTime = 100 * time.Millisecond
 
@@ -183,6 +160,12 @@ func (r *Rules) Run(ctx context.Context) error {
 	}
 	if f := r.cfg.ACLFile; f != "" {
 		files[f] = r.readACL
+	}
+	if f := r.cfg.JWT.SecretFile; f != "" {
+		files[f] = r.jwt.readSecret
+	}
+	if f := r.cfg.JWT.PublicKeyFile; f != "" {
+		files[f] = r.jwt.readPublic
 	}
 	if len(files) == 0 {
 		<-ctx.Done()
@@ -228,9 +211,6 @@ func (r *Rules) reload(files map[string]func() error) {
 	}
 	if r.users.Load() != before || r.acl.Load() != beforeACL {
 		r.cfg.Logger.Info("the access rules were read again")
-		r.mu.Lock()
-		fn := r.changed
-		r.mu.Unlock()
-		fn()
+		r.files.Add(1)
 	}
 }

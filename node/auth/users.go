@@ -60,5 +60,11 @@ func (u *Users) Check(name string, password []byte) bool {
 	return h.Matches(password)
 }
 
+// Has tells whether there is such a user.
+func (u *Users) Has(name string) bool {
+	_, ok := u.hashes[name]
+	return ok
+}
+
 // Len is how many users there are.
 func (u *Users) Len() int { return len(u.hashes) }

@@ -35,14 +35,16 @@ type Broker struct {
 	interests interests
 	holds     holds
 	flusher   flusher
+	gate      gate
 	stats     stats
 	sys       sysTopics
 	applying  *conn.Batch // of the goroutine that applies the log
 
-	mu      sync.Mutex
-	clients map[string]*client // by client id: applied CONNECTs whose connection is here
-	conns   []*client          // in no order, but in the same one whenever the same has happened
-	waiting []*client          // CONNECTs that wait for the node to be in service
+	mu        sync.Mutex
+	clients   map[string]*client // by client id: applied CONNECTs whose connection is here
+	addresses addresses          // of the connections, where there is a limit for one
+	conns     []*client          // in no order, but in the same one whenever the same has happened
+	waiting   []*client          // CONNECTs that wait for the node to be in service
 
 	lazy    lazy
 	orphans orphans
@@ -68,6 +70,10 @@ func New(cfg Config, state State) (*Broker, error) {
 		applying: conn.NewBatch(), clients: make(map[string]*client),
 	}
 	b.stats.events = cfg.Events
+	if cfg.MaxPerAddress > 0 {
+		b.addresses = make(addresses)
+	}
+	b.gate.bucket = full(cfg.MaxConnectRate)
 	b.routes.init(b)
 	b.local.init()
 	b.interests.init(b)
@@ -150,6 +156,9 @@ func (b *Broker) append(list []*client) []*client {
 func (b *Broker) enter(c *client) {
 	c.at = len(b.conns)
 	b.conns = append(b.conns, c)
+	if b.addresses != nil {
+		b.addresses.enter(networkOf(c.conn.RemoteAddr()))
+	}
 }
 
 func (b *Broker) remove(c *client) {
@@ -158,6 +167,9 @@ func (b *Broker) remove(c *client) {
 	b.conns[c.at], last.at = last, c.at
 	b.conns[n], b.conns = nil, b.conns[:n]
 	c.at = gone
+	if b.addresses != nil {
+		b.addresses.leave(networkOf(c.conn.RemoteAddr()))
+	}
 	if i := slices.Index(b.waiting, c); i >= 0 {
 		b.waiting = slices.Delete(b.waiting, i, i+1)
 	}

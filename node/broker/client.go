@@ -16,6 +16,7 @@ type phase uint8
 
 const (
 	phaseFresh    phase = iota // CONNECT is due
+	phaseExchange              // AUTH is due
 	phaseProposed              // CONNECT is in the log, or waits for the node to be in service
 	phaseGated                 // CONNECT is applied, but there is no lease: CONNACK is due
 	phaseOnline
@@ -44,37 +45,42 @@ type client struct {
 	conn     *conn.Conn
 	listener string   // fixed
 	identity Identity // fixed
+	rights   Rights   // fixed once its CONNECT is proposed; nil: everything
 	opened   time.Time
 	at       int // in Broker.conns, whose mutex guards it
 
-	phase   phase
-	version mqtt.Version // 0 before CONNECT
-	connect *mqtt.Connect
-	info    info // fixed once online
-	epoch   fsm.Epoch
-	sess    *session.Session
-	clean   bool   // DISCONNECT came: the will is dropped
-	why     string // the connection ends, for people; empty: it broke
-	expiry  *uint32
-	ended   bool // its Disconnect is in the log, or need not be
-	intake  intake
-	choked  bool         // nothing is read until what it has caused is written
-	stash   []completion // for want of a lease
-	zero    zeroQueue
-	subs    map[subKey]*sub
-	ops     operations
-	last    [3]uint64     // by QoS: the sequence of its last publish on the log road
-	linked  [3]int        // by QoS: publishes on links, and fences, that are not acknowledged
-	loose   []fsm.NodeRef // whom it has sent QoS 0 on links since the last fence
-	pending int           // bytes of publishes that are under way
-	ahead   int           // bytes on the link road that wait, everywhere, for this client's last on the log road
-	queued  bool          // in the list of sessions whose cursor is to be committed
-	starved bool          // messages were queued for want of a lease
-	current publish       // the PUBLISH that is being taken
-	drops   atomic.Pointer[drops]
+	phase    phase
+	version  mqtt.Version // 0 before CONNECT
+	connect  *mqtt.Connect
+	enhanced *enhanced // nil: CONNECT asked for no enhanced authentication
+	info     info      // fixed once online
+	epoch    fsm.Epoch
+	sess     *session.Session
+	clean    bool   // DISCONNECT came: the will is dropped
+	why      string // the connection ends, for people; empty: it broke
+	expiry   *uint32
+	ended    bool // its Disconnect is in the log, or need not be
+	intake   intake
+	choked   bool         // nothing is read until what it has caused is written
+	pace     *pace        // nil: it may be as fast as it likes
+	stash    []completion // for want of a lease
+	zero     zeroQueue
+	subs     map[subKey]*sub
+	ops      operations
+	last     [3]uint64     // by QoS: the sequence of its last publish on the log road
+	linked   [3]int        // by QoS: publishes on links, and fences, that are not acknowledged
+	loose    []fsm.NodeRef // whom it has sent QoS 0 on links since the last fence
+	pending  int           // bytes of publishes that are under way
+	ahead    int           // bytes on the link road that wait, everywhere, for this client's last on the log road
+	queued   bool          // in the list of sessions whose cursor is to be committed
+	starved  bool          // messages were queued for want of a lease
+	current  publish       // the PUBLISH that is being taken
+	drops    atomic.Pointer[drops]
 
 	deadline atomic.Int64 // tick until which the next packet must come; 0: none
 	patience atomic.Int64 // ticks, of the keepalive; 0: none
+	until    atomic.Int64 // tick at which the connection must end; 0: none
+	slowed   atomic.Bool  // it publishes too fast: the reader sleeps until it may go on
 	held     atomic.Bool  // the intake is full: the reader sleeps through the keepalive
 	seen     struct{ bytesIn, messagesIn, messagesOut uint64 }
 }
@@ -82,7 +88,7 @@ type client struct {
 // info is what is known of a client since its CONNECT.
 type info struct {
 	id        string
-	username  string
+	username  string // until its CONNECT is judged: as it says
 	keepalive uint16
 	window    int
 }
@@ -98,8 +104,8 @@ type completion struct {
 	leased bool
 }
 
-// ErrFull: the node has as many connections as it may.
-var ErrFull = errors.New("broker: mqtt.max_connections is reached")
+// ErrFull: the node, or the client's address, has as many connections as it may.
+var ErrFull = errors.New("broker: mqtt.max_connections or mqtt.max_connections_per_address is reached")
 
 // Serve is ServeAs for a client that nothing is known of.
 func (b *Broker) Serve(c *conn.Conn, listener string, done func()) error {
@@ -112,14 +118,14 @@ func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity, done func()
 	cl := &client{b: b, conn: c, listener: listener, identity: id, opened: time.Now()}
 	cl.deadline.Store(conn.Tick() + ticks(b.cfg.ConnectTimeout))
 	b.mu.Lock()
-	full := b.cfg.MaxConnections > 0 && len(b.conns) >= b.cfg.MaxConnections || b.closing.Load()
+	limit, full := b.crowded(c)
 	if !full {
 		b.enter(cl)
 	}
 	b.mu.Unlock()
 	if full {
 		b.stats.refused.Add(1)
-		b.reached(LimitConnections)
+		b.reached(limit)
 		c.Abort()
 		c.Serve(refused{}, done)
 		return ErrFull
@@ -127,6 +133,18 @@ func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity, done func()
 	b.stats.opened.Add(1)
 	c.Serve(cl, done)
 	return nil
+}
+
+// crowded tells whether there is no room for a connection, and which limit says so. Caller holds b.mu.
+func (b *Broker) crowded(c *conn.Conn) (Limit, bool) {
+	if b.cfg.MaxConnections > 0 && len(b.conns) >= b.cfg.MaxConnections || b.closing.Load() {
+		return LimitConnections, true
+	}
+	if b.addresses == nil {
+		return 0, false
+	}
+	n := networkOf(c.RemoteAddr())
+	return LimitPerAddress, n.IsValid() && b.addresses[n] >= b.cfg.MaxPerAddress
 }
 
 // refused handles a connection that there is no room for.

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"github.com/skein-mqtt/skein/node/trace"
 	"github.com/skein-mqtt/skein/proto/clusterpb"
 	"github.com/skein-mqtt/skein/proto/fsmpb"
-	"github.com/skein-mqtt/skein/proto/mqtt"
 	"github.com/skein-mqtt/skein/proto/topic"
 )
 
@@ -48,6 +46,8 @@ type State interface {
 	FeatureLevel() uint32
 	Retained(filter string, fn func(*fsm.Message) bool) (index uint64)
 	Counts() fsm.Counts
+	RetainedUse() (messages int, bytes uint64)
+	RetainedSize(topic string) (had bool, bytes uint64)
 	Members() []fsm.Member
 	// Away tells which sessions that are not connected keep a publish that the entry at index made, and which
 	// had no room for it, at most limit of each.
@@ -56,47 +56,43 @@ type State interface {
 	NextSequence(ref fsm.NodeRef) uint64
 }
 
-// Access decides who may connect and what they may do.
-type Access interface {
-	// Authenticate judges a CONNECT that is otherwise in order. Of one whose identity is verified, p
-	// has the user name and no password. It may block.
-	Authenticate(ctx context.Context, p *mqtt.Connect, id Identity) mqtt.ReasonCode
-	// MayPublish and MayReceive are asked for each message, unless the answer is remembered: they
-	// must be quick. When they change their mind, Broker.AccessChanged is called.
-	MayPublish(username, clientID, topic string) bool
-	MayReceive(username, clientID, topic string) bool
-}
-
 // Config of the broker. Zero values are no limits where the comment does not say otherwise.
 type Config struct {
 	Node    string // node id
 	Version string // for $SYS/broker/version
 
-	MaxPacketSize     int    // of a client's packet, bytes; required
-	ReceiveMaximum    uint16 // ours; required
-	MaxInflight       uint16 // QoS 1 and 2 messages under way to a client; required
-	MaxKeepalive      uint16 // seconds
-	TopicAliasMaximum uint16 // ours; 0: none
-	MaxQueuedMessages uint32 // waiting for a session
-	MaxQueuedBytes    uint64
-	QueuePolicy       session.Full // what becomes of a message that finds no room
-	QueueQoS0         bool
-	SessionExpiryMax  uint32 // seconds, 0xFFFFFFFF: none; required
-	MaxConnections    int
-	ConnectTimeout    time.Duration // required
-	RetainAvailable   bool
-	MaxQoS            byte
-	WildcardAvailable bool
-	SharedAvailable   bool
-	DenySubscribe     []string
-	LegacySuback      bool
-	SysInterval       time.Duration // 0: no $SYS topics
-	MaxBufferedBytes  int           // waiting to be written to one client; required
-	MaxTopicLevels    int
-	MaxTopicLength    int    // bytes
-	MaxSubscriptions  int    // of one client
-	ServerReference   string // told to clients that are asked to move
-	Access            Access // nil: everybody may do everything
+	MaxPacketSize       int    // of a client's packet, bytes; required
+	ReceiveMaximum      uint16 // ours; required
+	MaxInflight         uint16 // QoS 1 and 2 messages under way to a client; required
+	MaxKeepalive        uint16 // seconds
+	TopicAliasMaximum   uint16 // ours; 0: none
+	MaxQueuedMessages   uint32 // waiting for a session
+	MaxQueuedBytes      uint64
+	QueuePolicy         session.Full // what becomes of a message that finds no room
+	QueueQoS0           bool
+	SessionExpiryMax    uint32 // seconds, 0xFFFFFFFF: none; required
+	MaxConnections      int
+	MaxPerAddress       int // connections
+	MaxConnectRate      int // CONNECTs a second
+	MaxMessageRate      int // PUBLISHes a second of one client
+	MaxByteRate         int // bytes a second of one client
+	RatePolicy          RatePolicy
+	MaxRetainedMessages int // of the cluster
+	MaxRetainedBytes    uint64
+	ConnectTimeout      time.Duration // required
+	RetainAvailable     bool
+	MaxQoS              byte
+	WildcardAvailable   bool
+	SharedAvailable     bool
+	DenySubscribe       []string
+	LegacySuback        bool
+	SysInterval         time.Duration // 0: no $SYS topics
+	MaxBufferedBytes    int           // waiting to be written to one client; required
+	MaxTopicLevels      int
+	MaxTopicLength      int    // bytes
+	MaxSubscriptions    int    // of one client
+	ServerReference     string // told to clients that are asked to move
+	Access              Access // nil: everybody may do everything
 	// Choose picks one of n, for the members of shared groups; nil: by chance. Any goroutine calls it.
 	Choose func(n int) int
 

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"strings"
@@ -33,6 +32,10 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	if id := c.identity; id.Verified {
 		p.Username, p.HasUsername, p.Password = id.Username, true, nil
 	}
+	if !c.b.connectRate() {
+		c.b.reached(LimitConnectRate)
+		return c.refuse(mqtt.ConnectionRateExceeded, ba)
+	}
 	c.connect = p
 	c.info = info{id: p.ClientID, username: p.Username, keepalive: p.KeepAlive, window: int(c.b.cfg.MaxInflight)}
 	if p.ClientID == "" {
@@ -61,10 +64,18 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	if c.b.cordon.Load() {
 		return c.refuse(mqtt.UseAnotherServer, ba)
 	}
+	if p.AuthMethod != "" {
+		return c.exchange(ba)
+	}
+	c.propose()
+	return nil
+}
+
+// propose stops reading: the CONNECT is to be judged and proposed. Caller holds the lock.
+func (c *client) propose() {
 	c.phase = phaseProposed
 	c.conn.Pause()
 	c.deadline.Store(conn.Tick() + ticks(connectPatience))
-	return nil
 }
 
 // fits tells whether the client takes a packet of that size [MQTT-3.1.2-24].
@@ -82,9 +93,6 @@ const (
 
 // check finds what this node does not allow.
 func (b *Broker) check(p *mqtt.Connect) mqtt.ReasonCode {
-	if p.AuthMethod != "" { // none is known [MQTT-4.12.0-1]
-		return mqtt.BadAuthenticationMethod
-	}
 	w := p.Will
 	switch {
 	case w == nil:
@@ -131,35 +139,6 @@ func (c *client) refuse(code mqtt.ReasonCode, ba *conn.Batch) error {
 	return conn.ErrClosed
 }
 
-// authenticate has the CONNECT judged before it is proposed. Called without the lock, after open.
-func (c *client) authenticate() {
-	a := c.b.cfg.Access
-	if a == nil {
-		c.proposeConnect()
-		return
-	}
-	c.b.spawn(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
-		defer cancel()
-		code := a.Authenticate(ctx, c.connect, c.identity)
-		if w := c.connect.Will; code == mqtt.Success && w != nil && !a.MayPublish(c.info.username, c.info.id, w.Topic) {
-			code = mqtt.NotAuthorized
-		}
-		if code == mqtt.Success {
-			c.b.stats.allowed.Add(1)
-			c.proposeConnect()
-			return
-		}
-		c.b.stats.denied.Add(1)
-		c.b.logger.Info("a client was refused", "client", c.info.id, "user", c.info.username, "remote", c.conn.RemoteAddr().String(), "reason", code.String())
-		c.with(func(ba *conn.Batch) {
-			if c.phase == phaseProposed {
-				_ = c.refuse(code, ba)
-			}
-		})
-	})
-}
-
 // proposeConnect puts the CONNECT into the log, or keeps it until the node is in service. Called
 // without the lock, after open.
 func (c *client) proposeConnect() {
@@ -181,7 +160,7 @@ func (c *client) proposeConnect() {
 	}
 	p := c.connect
 	cmd := &fsmpb.Connect{
-		ClientId: c.info.id, CleanStart: p.Clean, Protocol: uint32(p.Version), Username: p.Username,
+		ClientId: c.info.id, CleanStart: p.Clean, Protocol: uint32(p.Version), Username: c.info.username,
 		Address: c.conn.RemoteAddr().String(), Keepalive: uint32(c.info.keepalive), Listener: c.listener,
 		Limits: &fsmpb.Limits{
 			MaxQueue: b.cfg.MaxQueuedMessages, MaxQueueBytes: b.cfg.MaxQueuedBytes, Span: b.cfg.span(),
@@ -237,6 +216,12 @@ func (c *client) connected(r fsm.Result) {
 		c.proposeDisconnect()
 		return
 	}
+	if code := c.standing(); code != mqtt.Success { // its user was deleted while the CONNECT was on its way
+		_ = c.refuse(code, b.applying)
+		c.clean = true
+		c.proposeDisconnect()
+		return
+	}
 	b.mu.Lock()
 	b.clients[c.info.id] = c // an older one has heard of its end from the same entry
 	b.mu.Unlock()
@@ -246,7 +231,7 @@ func (c *client) connected(r fsm.Result) {
 		ReceiveMax: int(b.cfg.ReceiveMaximum), MaxQueued: int(b.cfg.MaxQueuedMessages), MaxBytes: int(b.cfg.MaxQueuedBytes),
 		Full: b.cfg.QueuePolicy,
 	}
-	if b.cfg.Access != nil {
+	if c.rights != nil {
 		cfg.Allowed = c.mayReceive
 	}
 	if b.cfg.Tracer != nil {
@@ -277,6 +262,9 @@ func (c *client) connack() *mqtt.Connack {
 		if p.ClientID == "" {
 			ack.AssignedClientID = c.info.id
 		}
+		if e := c.enhanced; e != nil { // [MQTT-4.12.0-5]
+			ack.AuthMethod, ack.AuthData = p.AuthMethod, e.last
+		}
 		if c.info.keepalive != p.KeepAlive {
 			ack.HasServerKeepAlive, ack.ServerKeepAlive = true, c.info.keepalive
 		}
@@ -296,6 +284,7 @@ func (c *client) connack() *mqtt.Connack {
 func (c *client) admit(ba *conn.Batch) {
 	ack := c.connack()
 	c.phase = phaseOnline
+	c.pace = c.b.cfg.newPace()
 	c.deadline.Store(0)
 	if k := c.info.keepalive; k > 0 { // [MQTT-3.1.2-22]
 		c.patience.Store(ticks(time.Duration(k) * 1500 * time.Millisecond))

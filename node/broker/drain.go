@@ -173,7 +173,7 @@ func (c *client) quiet() bool {
 	c.conn.Lock()
 	defer c.conn.Unlock()
 	switch c.phase {
-	case phaseOver, phaseFresh:
+	case phaseOver, phaseFresh, phaseExchange:
 		return true
 	case phaseOnline:
 		return c.intake.goodbye != nil || // it is not read any more

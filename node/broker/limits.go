@@ -29,6 +29,12 @@ const (
 	LimitShared
 	LimitDenySubscribe
 	LimitQueue
+	LimitPerAddress
+	LimitConnectRate
+	LimitMessageRate
+	LimitByteRate
+	LimitRetainedMessages
+	LimitRetainedBytes
 	LimitCount
 )
 
@@ -37,7 +43,8 @@ var LimitNames = [LimitCount]string{
 	"mqtt.max_packet_size", "mqtt.receive_maximum", "mqtt.max_inflight", "mqtt.topic_alias_maximum", "mqtt.max_topic_length",
 	"mqtt.max_topic_levels", "mqtt.max_subscriptions", "mqtt.session_expiry_max", "mqtt.max_keepalive", "mqtt.max_connections",
 	"mqtt.connect_timeout", "mqtt.max_qos", "mqtt.retain_available", "mqtt.wildcard_available", "mqtt.shared_available",
-	"mqtt.deny_subscribe", "mqtt.queue_policy",
+	"mqtt.deny_subscribe", "mqtt.queue_policy", "mqtt.max_connections_per_address", "mqtt.max_connect_rate", "mqtt.max_message_rate",
+	"mqtt.max_byte_rate", "mqtt.max_retained_messages", "mqtt.max_retained_bytes",
 }
 
 // reached counts that a client has reached a limit.

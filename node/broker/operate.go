@@ -53,6 +53,12 @@ func (b *Broker) Publish(ctx context.Context, topic string, payload []byte, qos 
 	return r.Code == fsm.OK, err
 }
 
+// ChangeAccess changes users, roles, bans and the like. It blocks until this node has applied that; why
+// the log refused it is in the result.
+func (b *Broker) ChangeAccess(ctx context.Context, c *fsmpb.ChangeAccess) (fsm.Result, error) {
+	return b.order(ctx, &fsmpb.Command{Op: &fsmpb.Command_ChangeAccess{ChangeAccess: c}})
+}
+
 func (b *Broker) order(ctx context.Context, cmd *fsmpb.Command) (fsm.Result, error) {
 	type outcome struct {
 		r   fsm.Result

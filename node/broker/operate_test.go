@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,71 +72,6 @@ func TestOperatorsReads(t *testing.T) {
 		if n != 2 || s.Received != [3]uint64{0, 1} || s.Sent != [3]uint64{0, 1} || s.Connects != 1 || s.Subscriptions != 1 {
 			t.Errorf("%d rows, %+v", n, s)
 		}
-	})
-}
-
-// rules are access rules that a test changes.
-type rules struct {
-	mu     sync.Mutex
-	secret string
-}
-
-func (r *rules) set(secret string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.secret = secret
-}
-
-func (r *rules) Authenticate(_ context.Context, p *mqtt.Connect, _ broker.Identity) mqtt.ReasonCode {
-	if p.Username == "mallory" {
-		return mqtt.BadUserNameOrPassword
-	}
-	return mqtt.Success
-}
-
-func (r *rules) MayPublish(user, _, topic string) bool { return user != "reader" }
-
-func (r *rules) MayReceive(_, _, topic string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !strings.HasPrefix(topic, r.secret)
-}
-
-func TestAccess(t *testing.T) {
-	r := &rules{secret: "secret"}
-	cluster(t, 2, func(c *broker.Config) { c.Access = r }, func(w *world) {
-		as := func(user, id string) *mqtt.Connect {
-			p := clean(id)
-			p.HasUsername, p.Username = true, user
-			return p
-		}
-		w.dial(w.one, as("mallory", "m")).expect("CONNACK 86", "closed")
-		denied := as("reader", "d")
-		denied.Will = &mqtt.Will{Topic: "t"}
-		w.dial(w.one, denied).expect("CONNACK 87", "closed")
-		reader, k, p := w.connect(w.one, as("reader", "r")), w.connect(w.one, clean("k")), w.connect(w.two, clean("p"))
-		s := w.connect(w.one, persistent("s"))
-		k.subscribed("#:1")
-		s.subscribed("#:1")
-		reader.publish(1, "t", "x")
-		reader.expect("PUBACK 1 87")
-		p.publish(1, "secret", "x")
-		p.publish(0, "secret", "x")
-		p.publish(1, "open", "y")
-		k.expect(message("open", 1, "y"))
-		s.expect(message("open", 1, "y"))
-		w.ms(300)
-		for _, id := range []string{"k", "s"} {
-			if n := w.one.Broker.Losses(id)[fsm.ReasonNotAllowed]; n != 2 {
-				t.Errorf("%s lost %d, want 2", id, n)
-			}
-		}
-		r.set("open")
-		w.one.Broker.AccessChanged()
-		p.publish(1, "secret", "z")
-		p.publish(1, "open", "z")
-		k.expect(message("secret", 1, "z"))
-		s.expect(message("secret", 1, "z"))
 	})
 }
 

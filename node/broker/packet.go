@@ -18,7 +18,7 @@ func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 		return 0, nil
 	}
 	propose := false
-	for err == nil && !c.intake.full && !propose {
+	for err == nil && !c.intake.full && !propose && !c.slowed.Load() {
 		if c.phase == phaseOver {
 			err = conn.ErrClosed
 			break
@@ -38,13 +38,17 @@ func (c *client) Data(b []byte, ba *conn.Batch) (used int, err error) {
 		if n == 0 {
 			break
 		}
-		if c.phase == phaseFresh {
-			propose = true
-			if err = c.open(first, body, ba); err != nil {
-				propose = false
+		switch c.phase {
+		case phaseFresh:
+			err = c.open(first, body, ba)
+			propose = err == nil && c.phase == phaseProposed
+		case phaseExchange:
+			err = c.exchangePacket(first, body, ba)
+			propose = err == nil && c.phase == phaseProposed
+		default:
+			if err = c.packet(first, body, b[used:used+n], ba); err == nil {
+				err = c.spent(mqtt.TypeOf(first), n, ba)
 			}
-		} else {
-			err = c.packet(first, body, b[used:used+n], ba)
 		}
 		used += n
 	}
@@ -83,9 +87,7 @@ func (c *client) unchoke() {
 		return
 	}
 	c.choked = false
-	if !c.intake.full {
-		c.conn.Resume()
-	}
+	c.readOn()
 }
 
 // packet handles one packet of a client that is online. raw is the whole of it. Caller holds the
@@ -116,10 +118,7 @@ func (c *client) packet(first byte, body, raw []byte, ba *conn.Batch) error {
 		}
 		return c.goodbye(first, body, ba)
 	case mqtt.AUTH:
-		var p mqtt.Auth
-		if err = p.Decode(c.version, first, body); err == nil {
-			err = &mqtt.Error{Code: mqtt.ProtocolError, Msg: "AUTH without enhanced authentication"} // [MQTT-4.12.0-7]
-		}
+		err = c.reauthenticate(first, body, ba)
 	case mqtt.CONNECT:
 		err = &mqtt.Error{Code: mqtt.ProtocolError, Msg: "a second CONNECT"} // [MQTT-3.1.0-2]
 	default:
@@ -200,7 +199,7 @@ func (c *client) fail(err error, ba *conn.Batch) error {
 	if !errors.As(err, &wire) && errors.Is(err, conn.ErrClosed) {
 		return err
 	}
-	if c.phase == phaseFresh {
+	if c.phase == phaseFresh || c.phase == phaseExchange {
 		return c.refuse(code, ba)
 	}
 	c.b.stats.protocolErrors.Add(1)
@@ -295,7 +294,7 @@ func (c *client) sever() {
 		c.conn.Unlock()
 		return
 	}
-	if proposed := c.phase == phaseProposed; proposed || c.phase == phaseFresh {
+	if proposed := c.phase == phaseProposed || c.phase == phaseExchange; proposed || c.phase == phaseFresh {
 		c.conn.Unlock()
 		if proposed {
 			c.with(func(ba *conn.Batch) { c.dismiss(mqtt.ServerUnavailable, ba) })

@@ -110,7 +110,7 @@ func (c *client) proposeEnd(done func()) {
 		c.intake.held = nil
 		c.publishLog(p)
 	}
-	cmd := &fsmpb.Disconnect{ClientId: c.info.id, Epoch: uint64(c.epoch), Clean: c.clean}
+	cmd := &fsmpb.Disconnect{ClientId: c.info.id, Epoch: uint64(c.epoch), Clean: c.clean || !c.mayWill()}
 	if c.expiry != nil {
 		cmd.HasExpiry, cmd.Expiry = true, *c.expiry
 	}

@@ -111,6 +111,11 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		c.answer(p, mqtt.NotAuthorized, ba)
 		return nil, nil
 	}
+	if b.retainedFull(p) {
+		c.drop(fsm.ReasonNotAllowed, 1)
+		c.answer(p, mqtt.QuotaExceeded, ba)
+		return nil, nil
+	}
 	return p, nil
 }
 
@@ -247,8 +252,7 @@ func (c *client) allow(why block, ba *conn.Batch) {
 	}
 	if in.full {
 		in.full = false
-		c.held.Store(false)
-		c.conn.Resume()
+		c.readOn()
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // routes remembers where publishes go, by topic: an entry holds as long as neither the replicated
-// subscriptions nor this node's own have changed. The number of entries is bounded; a stale one goes
+// subscriptions nor this node's own, nor the access rules, have changed. The number of entries is bounded; a stale one goes
 // when it is met, or with the sweep.
 type routes struct {
 	b      *Broker
@@ -30,6 +30,7 @@ type routeShard struct {
 type matched struct {
 	route   fsm.Route
 	local   uint64
+	access  uint64 // the version of the rules that the targets were judged by
 	targets []target
 }
 
@@ -49,7 +50,7 @@ func (r *routes) lookup(topic string) (*matched, []target) {
 	if m != nil && r.fresh(m) {
 		return m, m.targets
 	}
-	m = &matched{}
+	m = &matched{access: r.b.accessVersion()}
 	m.targets, m.local = r.b.local.match(topic)
 	m.route = r.b.state.Route(topic)
 	s.mu.Lock()
@@ -62,7 +63,7 @@ func (r *routes) lookup(topic string) (*matched, []target) {
 }
 
 func (r *routes) fresh(m *matched) bool {
-	return m.route.Generation == r.b.state.RouteGeneration() && m.local == r.b.local.generation.Load()
+	return m.route.Generation == r.b.state.RouteGeneration() && m.local == r.b.local.generation.Load() && m.access == r.b.accessVersion()
 }
 
 // sweep drops stale entries, which hold on to clients that are gone.

@@ -24,8 +24,9 @@ var RoadNames = [roads]string{"link", "log"}
 type stats struct {
 	opened, closed, refused, connects atomic.Uint64
 	timeouts, protocolErrors          atomic.Uint64
-	packetsIn, bytesIn, bytesOut      atomic.Uint64    // bytesOut: of connections that are closed
-	allowed, denied                   atomic.Uint64    // CONNECTs that were judged
+	packetsIn, bytesIn, bytesOut      atomic.Uint64 // bytesOut: of connections that are closed
+	allowed, denied                   atomic.Uint64 // CONNECTs that were judged
+	expelled                          atomic.Uint64
 	received, sent                    [3]atomic.Uint64 // PUBLISHes by QoS
 	published                         [roads]atomic.Uint64
 	dropped                           [fsm.ReasonCount]atomic.Uint64
@@ -70,6 +71,7 @@ func (s *stats) drop(client string, r fsm.Reason, n int) {
 type Stats struct {
 	Opened, Closed, Refused, Connects uint64 // connections
 	Timeouts, ProtocolErrors          uint64
+	Expelled                          uint64 // closed because their right to be here was taken away
 	PacketsIn, BytesIn                uint64
 	Allowed, Denied                   uint64    // CONNECTs that Config.Access has judged
 	Received, Sent                    [3]uint64 // PUBLISHes by QoS
@@ -86,7 +88,7 @@ func (b *Broker) Stats() Stats {
 	s := &b.stats
 	out := Stats{
 		Opened: s.opened.Load(), Closed: s.closed.Load(), Refused: s.refused.Load(), Connects: s.connects.Load(),
-		Timeouts: s.timeouts.Load(), ProtocolErrors: s.protocolErrors.Load(),
+		Timeouts: s.timeouts.Load(), ProtocolErrors: s.protocolErrors.Load(), Expelled: s.expelled.Load(),
 		PacketsIn: s.packetsIn.Load(), BytesIn: s.bytesIn.Load(), Allowed: s.allowed.Load(), Denied: s.denied.Load(),
 	}
 	for i := range out.Received {

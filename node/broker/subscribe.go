@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"strings"
-
 	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/conn"
 	"github.com/skein-mqtt/skein/node/event"
@@ -74,6 +72,8 @@ func (c *client) verdict(f *mqtt.Subscription, id uint32) (s fsm.Subscription, c
 	case cfg.denies(filter):
 		c.b.reached(LimitDenySubscribe)
 		return s, mqtt.NotAuthorized
+	case !c.maySubscribe(filter):
+		return s, mqtt.NotAuthorized
 	}
 	s = fsm.Subscription{
 		Filter: filter, Group: group, QoS: f.QoS, NoLocal: f.NoLocal,
@@ -86,35 +86,11 @@ func (c *client) verdict(f *mqtt.Subscription, id uint32) (s fsm.Subscription, c
 // covers it.
 func (c *Config) denies(filter string) bool {
 	for _, d := range c.DenySubscribe {
-		if d == filter || covers(d, filter) {
+		if d == filter || topic.Covers(d, filter) {
 			return true
 		}
 	}
 	return false
-}
-
-// covers tells whether everything that filter matches is matched by wide.
-func covers(wide, filter string) bool {
-	if strings.HasPrefix(filter, "$") != strings.HasPrefix(wide, "$") {
-		return false
-	}
-	for {
-		w, wideRest, moreWide := strings.Cut(wide, "/")
-		if w == "#" {
-			return true
-		}
-		f, filterRest, moreFilter := strings.Cut(filter, "/")
-		if f == "#" || w != "+" && w != f {
-			return false
-		}
-		if !moreFilter {
-			return !moreWide || wideRest == "#"
-		}
-		if !moreWide {
-			return false
-		}
-		wide, filter = wideRest, filterRest
-	}
 }
 
 // startSubscribe begins a SUBSCRIBE whose turn it is. Caller holds the lock.
@@ -341,6 +317,10 @@ func (c *client) startUnsubscribe(p *mqtt.Unsubscribe, slot uint64, ba *conn.Bat
 	for i, f := range p.Filters {
 		group, filter, _, _ := topic.ParseShare(f) // the codec has checked it
 		k := subKey{filter, group}
+		if !c.mayUnsubscribe(filter) {
+			done.codes[i] = byte(mqtt.NotAuthorized)
+			continue
+		}
 		cmd.Subscriptions = append(cmd.Subscriptions, &fsmpb.Subscription{Filter: filter, Group: group})
 		s, has := c.subs[k]
 		if !has {

@@ -14,6 +14,7 @@ func (b *Broker) sweep(ctx context.Context) {
 	tick := time.NewTicker(conn.TickLength)
 	defer tick.Stop()
 	var list []*client
+	rules := b.accessVersion()
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -24,6 +25,12 @@ func (b *Broker) sweep(ctx context.Context) {
 		waits := b.leased() && (b.stalls.Swap(false) || n%4 == 0)
 		now := conn.Tick()
 		list = b.append(list[:0])
+		if v := b.accessVersion(); v != rules {
+			rules = v
+			for _, c := range list {
+				c.review()
+			}
+		}
 		for _, c := range list {
 			c.tick(now, waits)
 		}
@@ -45,11 +52,14 @@ func (c *client) tick(now int64, waits bool) {
 		})
 		return
 	}
+	if c.slowed.Load() {
+		c.hasten()
+	}
 	if d := c.deadline.Load(); d > 0 && now > d {
 		c.deadline.Store(0)
 		c.with(func(ba *conn.Batch) {
 			switch c.phase {
-			case phaseFresh: // nothing, or half a packet: nobody to answer
+			case phaseFresh, phaseExchange: // nothing, or half a packet: nobody to answer
 				c.phase, c.ended = phaseOver, true
 				c.b.stats.timeouts.Add(1)
 				c.b.reached(LimitConnectTimeout)
@@ -58,6 +68,11 @@ func (c *client) tick(now int64, waits bool) {
 				c.dismiss(mqtt.ServerUnavailable, ba)
 			}
 		})
+		return
+	}
+	if u := c.until.Load(); u > 0 && now > u {
+		c.until.Store(0)
+		c.with(func(ba *conn.Batch) { c.dismiss(mqtt.MaximumConnectTime, ba) })
 		return
 	}
 	if waits && c.stalled() {

@@ -311,7 +311,7 @@ type Command_DeleteSession struct {
 }
 
 type Command_ChangeAccess struct {
-	ChangeAccess *ChangeAccess `protobuf:"bytes,12,opt,name=change_access,json=changeAccess,proto3,oneof"` // feature level 2
+	ChangeAccess *ChangeAccess `protobuf:"bytes,12,opt,name=change_access,json=changeAccess,proto3,oneof"` // feature level 3
 }
 
 func (*Command_Connect) isCommand_Op() {}

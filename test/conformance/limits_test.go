@@ -11,11 +11,19 @@ import (
 
 // elsewhere are the tests of limits that no transcript can reach.
 var elsewhere = map[string]string{
-	"mqtt.max_buffered_bytes": "test/e2e.testSlowReader",
-	"cluster.link_buffer":     "test/e2e.TestLinkBuffer",
-	"cluster.grace":           "test/e2e.testMinority",
-	"disk.low_bytes":          "test/e2e.testDiskLow",
-	"disk.low_percent":        "node/disk.TestLow",
+	"mqtt.max_buffered_bytes":          "test/e2e.testSlowReader",
+	"cluster.link_buffer":              "test/e2e.TestLinkBuffer",
+	"cluster.grace":                    "test/e2e.testMinority",
+	"disk.low_bytes":                   "test/e2e.testDiskLow",
+	"disk.low_percent":                 "node/disk.TestLow",
+	"mqtt.max_connections_per_address": "node/broker.TestPerAddress",
+	"mqtt.max_connect_rate":            "node/broker.TestConnectRate",
+	"mqtt.max_message_rate":            "node/broker.TestSlowedDown",
+	"mqtt.max_byte_rate":               "node/broker.TestRateDisconnects",
+	"mqtt.rate_policy":                 "node/broker.TestRateDisconnects",
+	"mqtt.max_retained_messages":       "node/broker.TestRetainedLimits",
+	"mqtt.max_retained_bytes":          "node/broker.TestRetainedLimits",
+	"auth.max_failures":                "node/auth.TestFailures",
 }
 
 // TestLimits: a transcript, or a test, reaches each limit in the README's table and sees it counted. (That

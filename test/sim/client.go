@@ -156,6 +156,9 @@ func (c *Conn) decode(first byte, body []byte) any {
 	case mqtt.DISCONNECT:
 		p := &mqtt.Disconnect{}
 		err, out = p.Decode(c.Version, first, body), p
+	case mqtt.AUTH:
+		p := &mqtt.Auth{}
+		err, out = p.Decode(c.Version, first, body), p
 	default:
 		err = fmt.Errorf("%s is not for clients", t)
 	}
@@ -199,7 +202,12 @@ func Describe(p any) string {
 		if p.SessionPresent {
 			s += " present"
 		}
+		if p.AuthMethod != "" {
+			s += fmt.Sprintf(" %s %q", p.AuthMethod, p.AuthData)
+		}
 		return s
+	case *mqtt.Auth:
+		return fmt.Sprintf("AUTH %s %s %q", code(p.Code), p.Method, p.Data)
 	case *mqtt.Publish:
 		s := fmt.Sprintf("PUBLISH %s q%d %q", p.Topic, p.QoS, p.Payload)
 		if p.Dup {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -31,12 +32,17 @@ func (a *asker) flags(cmd *cobra.Command) {
 
 // ask runs f with a client of the node; its errors are made readable.
 func (a *asker) ask(f func(adminpb.AdminClient) error) error {
+	return a.dial(func(conn grpc.ClientConnInterface) error { return f(adminpb.NewAdminClient(conn)) })
+}
+
+// dial is ask for any of the node's services.
+func (a *asker) dial(f func(grpc.ClientConnInterface) error) error {
 	conn, err := a.to.dial(a.env)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	return a.explain(f(adminpb.NewAdminClient(conn)))
+	return a.explain(f(conn))
 }
 
 // once is ask for a call that is over within --request-timeout.

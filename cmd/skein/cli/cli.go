@@ -93,6 +93,7 @@ func newRoot(env *Env) *cobra.Command {
 	a := &asker{env: env}
 	root.AddCommand(newRun(env), newGet(a), newDescribe(a), newExplain(a), newDisconnect(a), newDelete(a), newDrain(a), newRemove(a), newTransfer(a), newRecover(env), newHealthcheck(env), newPub(env), newSub(env), newBench(env), newPasswd(env), newOperator(env), newCerts(env), newKeyring(env), newVersion(a))
 	root.AddCommand(newEvents(a), newTrace(a), newLogs(a), newCordon(a, true), newCordon(a, false), newRebalance(a), newBackup(a), newRestore(a), newSnapshot(a), newSet(a), newUpgrade(a), newTop(a))
+	root.AddCommand(newCreate(a), newApply(a), newAuth(a), newImport(env))
 	return root
 }
 

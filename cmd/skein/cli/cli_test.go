@@ -187,6 +187,7 @@ func serveAdmin(t *testing.T, service adminpb.AdminServer) string {
 	}
 	s := grpc.NewServer()
 	adminpb.RegisterAdminServer(s, service)
+	adminpb.RegisterAccessServer(s, fakeAccess{})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -212,6 +213,7 @@ func TestTranscripts(t *testing.T) {
 	defer ready.Close()
 	now = func() time.Time { return clock }
 	defer func() { now = time.Now }()
+	files := accessFiles(t)
 	replace := strings.NewReplacer("$SERVER", server, "$HTTP", strings.TrimPrefix(ready.URL, "http://"))
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -226,7 +228,7 @@ func TestTranscripts(t *testing.T) {
 					return nil
 				},
 			}
-			err := Execute(t.Context(), env, strings.Fields(replace.Replace(strings.TrimSpace(d.Input)))[1:])
+			err := Execute(t.Context(), env, strings.Fields(files.Replace(replace.Replace(strings.TrimSpace(d.Input))))[1:])
 			text := out.String()
 			if err != nil {
 				fmt.Fprintf(&errs, "skein: %v\n", err)
@@ -236,6 +238,9 @@ func TestTranscripts(t *testing.T) {
 			}
 			if code := ExitCode(err); code != 0 {
 				text += fmt.Sprintf("exit %d\n", code)
+			}
+			for _, name := range []string{"$USERS", "$BAD", "$UNKNOWN", "$DIR"} {
+				text = strings.ReplaceAll(text, files.Replace(name), name)
 			}
 			text = strings.NewReplacer(server, "$SERVER", strings.TrimPrefix(ready.URL, "http://"), "$HTTP").Replace(text)
 			// datadriven ends an output at an empty line: tables have none, help texts do.

@@ -85,9 +85,9 @@ func newDisconnect(a *asker) *cobra.Command {
 
 func newDelete(a *asker) *cobra.Command {
 	remove := &cobra.Command{
-		Use: "delete", Short: "Delete a session or retained messages", Args: subcommand,
+		Use: "delete", Short: "Delete a session, retained messages, a user, a group, a role or a ban", Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError("'%s' wants what to delete: session ID, or retained FILTER", cmd.CommandPath())
+			return usageError("'%s' wants what to delete: session ID, retained FILTER, user NAME, group NAME, role NAME, or ban client|user|network VALUE", cmd.CommandPath())
 		},
 	}
 	session := &cobra.Command{
@@ -122,5 +122,6 @@ func newDelete(a *asker) *cobra.Command {
 		})
 	})
 	remove.AddCommand(session, retained)
+	remove.AddCommand(newDeletes(a)...)
 	return remove
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skein-mqtt/skein/cmd/skein/config"
@@ -27,8 +28,14 @@ type listing struct {
 	missing []*adminpb.Missing
 }
 
+// services are what a node answers.
+type services struct {
+	adminpb.AdminClient
+	access adminpb.AccessClient
+}
+
 // fetch asks for one page; it returns the next token.
-type fetch func(ctx context.Context, c adminpb.AdminClient, page *adminpb.Page, l *listing) (string, error)
+type fetch func(ctx context.Context, c services, page *adminpb.Page, l *listing) (string, error)
 
 // resource is one thing to get.
 type resource struct {
@@ -78,9 +85,9 @@ func (o *getOptions) check() error {
 
 func newGet(a *asker) *cobra.Command {
 	get := &cobra.Command{
-		Use: "get", Short: "List nodes, clients, sessions, subscriptions, retained messages or settings", Args: subcommand,
+		Use: "get", Short: "List nodes, clients, sessions, subscriptions, retained messages, settings, users, groups, roles or bans", Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError("'%s' wants what to list: nodes, clients, sessions, subscriptions, retained or settings", cmd.CommandPath())
+			return usageError("'%s' wants what to list: nodes, clients, sessions, subscriptions, retained, settings, users, groups, roles or bans", cmd.CommandPath())
 		},
 	}
 	for _, r := range resources() {
@@ -127,7 +134,8 @@ func newGetOne(a *asker, r resource) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.ask(func(c adminpb.AdminClient) error {
+		return a.dial(func(conn grpc.ClientConnInterface) error {
+			c := services{adminpb.NewAdminClient(conn), adminpb.NewAccessClient(conn)}
 			if o.watch {
 				return a.watch(cmd.Context(), c, f, r, args, o)
 			}
@@ -146,7 +154,7 @@ func newGetOne(a *asker, r resource) *cobra.Command {
 }
 
 // list reads what was asked for. A name that isn't there is an error beside the list of the others.
-func (a *asker) list(ctx context.Context, c adminpb.AdminClient, f fetch, r resource, args []string, o getOptions) (*listing, error) {
+func (a *asker) list(ctx context.Context, c services, f fetch, r resource, args []string, o getOptions) (*listing, error) {
 	l := &listing{}
 	limit := o.limit
 	if o.sortBy != "" {
@@ -171,7 +179,7 @@ func (a *asker) list(ctx context.Context, c adminpb.AdminClient, f fetch, r reso
 }
 
 // all reads page after page. Names are picked afterwards, so a limit holds for what is picked.
-func (a *asker) all(ctx context.Context, c adminpb.AdminClient, f fetch, l *listing, limit int, selector string, picks bool) error {
+func (a *asker) all(ctx context.Context, c services, f fetch, l *listing, limit int, selector string, picks bool) error {
 	token := ""
 	for {
 		page := &adminpb.Page{Token: token, Selector: selector}

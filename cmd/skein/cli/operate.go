@@ -204,7 +204,7 @@ func settings() resource {
 		flags: func(cmd *cobra.Command) func([]string) (fetch, error) {
 			node := cmd.Flags().String("node", "", "only of this `NODE`")
 			return func(args []string) (fetch, error) {
-				return func(ctx context.Context, c adminpb.AdminClient, _ *adminpb.Page, l *listing) (string, error) {
+				return func(ctx context.Context, c services, _ *adminpb.Page, l *listing) (string, error) {
 					res, err := c.ListSettings(ctx, &adminpb.ListSettingsRequest{Node: *node, Prefix: strings.Join(args, "")})
 					if err != nil {
 						return "", err

@@ -126,7 +126,7 @@ func plainNumbers(v any) any {
 
 // watch prints the list, and then what has changed whenever it looks: rows that are new or different, and those
 // that are gone. Ages that only go on are no change.
-func (a *asker) watch(ctx context.Context, c adminpb.AdminClient, f fetch, r resource, args []string, o getOptions) error {
+func (a *asker) watch(ctx context.Context, c services, f fetch, r resource, args []string, o getOptions) error {
 	last := make(map[string]string)
 	p := rowPrinter{out: a.env.Out, r: r, o: o}
 	silent := ""

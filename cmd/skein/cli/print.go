@@ -167,6 +167,16 @@ func toObject(m proto.Message) object {
 		fd := fields.Get(i)
 		name, v := fd.JSONName(), r.Get(fd)
 		switch {
+		case fd.IsList():
+			list := make([]any, v.List().Len())
+			for i := range list {
+				if one := v.List().Get(i); fd.Message() != nil {
+					list[i] = toObject(one.Message().Interface())
+				} else {
+					list[i] = one.Interface()
+				}
+			}
+			o = append(o, field{name, list})
 		case fd.IsMap():
 			o = append(o, field{name, counts(v.Map())})
 		case fd.Kind() == protoreflect.Int64Kind:

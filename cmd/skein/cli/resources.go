@@ -51,7 +51,7 @@ func yes(b bool) string {
 }
 
 func resources() []resource {
-	return []resource{nodes(), clients(), sessions(), subscriptions(), retained(), settings()}
+	return []resource{nodes(), clients(), sessions(), subscriptions(), retained(), settings(), users(), groups(), roles(), bans()}
 }
 
 func nodes() resource {
@@ -71,7 +71,7 @@ func nodes() resource {
 		},
 		flags: func(*cobra.Command) func([]string) (fetch, error) {
 			return func([]string) (fetch, error) {
-				return func(ctx context.Context, c adminpb.AdminClient, page *adminpb.Page, l *listing) (string, error) {
+				return func(ctx context.Context, c services, page *adminpb.Page, l *listing) (string, error) {
 					res, err := c.ListNodes(ctx, &adminpb.ListNodesRequest{Page: page})
 					if err != nil {
 						return "", err
@@ -108,7 +108,7 @@ func clients() resource {
 		flags: func(cmd *cobra.Command) func([]string) (fetch, error) {
 			node := cmd.Flags().String("node", "", "only clients of this `NODE`")
 			return func([]string) (fetch, error) {
-				return func(ctx context.Context, c adminpb.AdminClient, page *adminpb.Page, l *listing) (string, error) {
+				return func(ctx context.Context, c services, page *adminpb.Page, l *listing) (string, error) {
 					res, err := c.ListClients(ctx, &adminpb.ListClientsRequest{Page: page, Node: *node})
 					if err != nil {
 						return "", err
@@ -149,7 +149,7 @@ func sessions() resource {
 		flags: func(cmd *cobra.Command) func([]string) (fetch, error) {
 			node := cmd.Flags().String("node", "", "only sessions connected to this `NODE`")
 			return func([]string) (fetch, error) {
-				return func(ctx context.Context, c adminpb.AdminClient, page *adminpb.Page, l *listing) (string, error) {
+				return func(ctx context.Context, c services, page *adminpb.Page, l *listing) (string, error) {
 					res, err := c.ListSessions(ctx, &adminpb.ListSessionsRequest{Page: page, Node: *node})
 					if err != nil {
 						return "", err
@@ -184,7 +184,7 @@ func subscriptions() resource {
 				if len(args) == 1 && *client == "" {
 					*client = args[0] // the server need not send the others
 				}
-				return func(ctx context.Context, c adminpb.AdminClient, page *adminpb.Page, l *listing) (string, error) {
+				return func(ctx context.Context, c services, page *adminpb.Page, l *listing) (string, error) {
 					res, err := c.ListSubscriptions(ctx, &adminpb.ListSubscriptionsRequest{Page: page, Client: *client, Topic: *topic})
 					if err != nil {
 						return "", err
@@ -219,7 +219,7 @@ func retained() resource {
 		flags: func(cmd *cobra.Command) func([]string) (fetch, error) {
 			payload := cmd.Flags().Bool("payload", false, "whole payloads, not only their beginning (json, yaml)")
 			return func(args []string) (fetch, error) {
-				return func(ctx context.Context, c adminpb.AdminClient, page *adminpb.Page, l *listing) (string, error) {
+				return func(ctx context.Context, c services, page *adminpb.Page, l *listing) (string, error) {
 					res, err := c.ListRetained(ctx, &adminpb.ListRetainedRequest{Page: page, Filter: strings.Join(args, ""), Payload: *payload})
 					if err != nil {
 						return "", err

@@ -100,36 +100,86 @@ type Cluster struct {
 
 // MQTT is the section mqtt.
 type MQTT struct {
-	MaxPacketSize     Size          `key:"max_packet_size" doc:"The largest packet that a client may send."`
-	ReceiveMaximum    uint16        `key:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have on the way to the node."`
-	MaxInflight       uint16        `key:"max_inflight" doc:"QoS 1 and 2 messages on the way to a client; its own Receive Maximum may be lower."`
-	MaxKeepalive      uint16        `key:"max_keepalive" doc:"Seconds; a longer one, or none, is replaced by this (3.x: refused). 0: no limit."`
-	TopicAliasMaximum uint16        `key:"topic_alias_maximum" doc:"Topic aliases that a client may use towards the node; 0: none."`
-	MaxQueuedMessages uint32        `key:"max_queued_messages" doc:"Messages that wait for a session. 0: no limit."`
-	MaxQueuedBytes    Size          `key:"max_queued_bytes" doc:"The same in bytes. 0: no limit."`
-	QueuePolicy       string        `key:"queue_policy" doc:"What happens when that is reached: drop_newest, drop_oldest (of those never sent; the newest if there are none),\nor disconnect (a connected client is, with 0x97; its session keeps what it has. The newest is dropped while it is away)."`
-	QueueQoS0         bool          `key:"queue_qos0" doc:"Queue QoS 0 messages, too, while a persistent session is not connected."`
-	SessionExpiryMax  uint32        `key:"session_expiry_max" doc:"Seconds; a session that asks for more gets this. 4294967295: never expires, also the limit of MQTT 3.x sessions."`
-	MaxConnections    int           `key:"max_connections" doc:"Connections to this node. 0: no limit."`
-	ConnectTimeout    time.Duration `key:"connect_timeout" doc:"A connection that has not sent its CONNECT by then is closed."`
-	RetainAvailable   bool          `key:"retain_available" doc:"Whether messages may be retained."`
-	MaxQoS            uint8         `key:"max_qos" doc:"The highest QoS that a client may publish with: 0, 1 or 2."`
-	WildcardAvailable bool          `key:"wildcard_available" doc:"Whether filters may hold wildcards."`
-	SharedAvailable   bool          `key:"shared_available" doc:"Whether shared subscriptions may be made."`
-	DenySubscribe     []string      `key:"deny_subscribe" doc:"Filters that nobody may subscribe to."`
-	LegacySuback      bool          `key:"legacy_suback" doc:"Answer a refused subscription with 0x80 on 5.0, too."`
-	SysInterval       time.Duration `key:"sys_interval" doc:"How often $SYS topics are published. 0: never."`
-	MaxBufferedBytes  Size          `key:"max_buffered_bytes" doc:"Bytes that wait to be written to one client; above it QoS 0 messages for it are dropped."`
-	MaxTopicLevels    int           `key:"max_topic_levels" doc:"Levels that a topic or a filter may have."`
-	MaxTopicLength    int           `key:"max_topic_length" doc:"Bytes that a topic or a filter may have. 0: the protocol's 65535."`
-	MaxSubscriptions  int           `key:"max_subscriptions" doc:"Subscriptions that one client may have. 0: no limit."`
+	MaxPacketSize            Size          `key:"max_packet_size" doc:"The largest packet that a client may send."`
+	ReceiveMaximum           uint16        `key:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have on the way to the node."`
+	MaxInflight              uint16        `key:"max_inflight" doc:"QoS 1 and 2 messages on the way to a client; its own Receive Maximum may be lower."`
+	MaxKeepalive             uint16        `key:"max_keepalive" doc:"Seconds; a longer one, or none, is replaced by this (3.x: refused). 0: no limit."`
+	TopicAliasMaximum        uint16        `key:"topic_alias_maximum" doc:"Topic aliases that a client may use towards the node; 0: none."`
+	MaxQueuedMessages        uint32        `key:"max_queued_messages" doc:"Messages that wait for a session. 0: no limit."`
+	MaxQueuedBytes           Size          `key:"max_queued_bytes" doc:"The same in bytes. 0: no limit."`
+	QueuePolicy              string        `key:"queue_policy" doc:"What happens when that is reached: drop_newest, drop_oldest (of those never sent; the newest if there are none),\nor disconnect (a connected client is, with 0x97; its session keeps what it has. The newest is dropped while it is away)."`
+	QueueQoS0                bool          `key:"queue_qos0" doc:"Queue QoS 0 messages, too, while a persistent session is not connected."`
+	SessionExpiryMax         uint32        `key:"session_expiry_max" doc:"Seconds; a session that asks for more gets this. 4294967295: never expires, also the limit of MQTT 3.x sessions."`
+	MaxConnections           int           `key:"max_connections" doc:"Connections to this node. 0: no limit."`
+	ConnectTimeout           time.Duration `key:"connect_timeout" doc:"A connection that has not sent its CONNECT by then is closed."`
+	RetainAvailable          bool          `key:"retain_available" doc:"Whether messages may be retained."`
+	MaxQoS                   uint8         `key:"max_qos" doc:"The highest QoS that a client may publish with: 0, 1 or 2."`
+	WildcardAvailable        bool          `key:"wildcard_available" doc:"Whether filters may hold wildcards."`
+	SharedAvailable          bool          `key:"shared_available" doc:"Whether shared subscriptions may be made."`
+	DenySubscribe            []string      `key:"deny_subscribe" doc:"Filters that nobody may subscribe to."`
+	LegacySuback             bool          `key:"legacy_suback" doc:"Answer a refused subscription with 0x80 on 5.0, too."`
+	SysInterval              time.Duration `key:"sys_interval" doc:"How often $SYS topics are published. 0: never."`
+	MaxBufferedBytes         Size          `key:"max_buffered_bytes" doc:"Bytes that wait to be written to one client; above it QoS 0 messages for it are dropped."`
+	MaxTopicLevels           int           `key:"max_topic_levels" doc:"Levels that a topic or a filter may have."`
+	MaxTopicLength           int           `key:"max_topic_length" doc:"Bytes that a topic or a filter may have. 0: the protocol's 65535."`
+	MaxSubscriptions         int           `key:"max_subscriptions" doc:"Subscriptions that one client may have. 0: no limit."`
+	MaxConnectionsPerAddress int           `key:"max_connections_per_address" doc:"Connections to this node from one address (IPv6: one /64). 0: no limit."`
+	MaxConnectRate           int           `key:"max_connect_rate" doc:"CONNECTs that this node takes in a second; others are refused. 0: no limit."`
+	MaxMessageRate           int           `key:"max_message_rate" doc:"Messages that a client may publish in a second, on average and at once; see rate_policy. 0: no limit."`
+	MaxByteRate              Size          `key:"max_byte_rate" doc:"The same in bytes of all that it sends. 0: no limit."`
+	RatePolicy               string        `key:"rate_policy" doc:"Who is faster is not read until it may go on (pause), or disconnected (disconnect)."`
+	MaxRetainedMessages      int           `key:"max_retained_messages" doc:"Retained messages in the cluster. A publish that would add one is refused; one that replaces another is not. 0: no limit."`
+	MaxRetainedBytes         Size          `key:"max_retained_bytes" doc:"The same in bytes of topics, payloads and properties. 0: no limit."`
 }
 
 // Auth is the section auth.
 type Auth struct {
-	PasswordFile   string `key:"password_file" doc:"User names and passwords, as mosquitto_passwd or 'skein passwd' writes them; read again when it changes. Empty: no passwords are asked for."`
-	ACLFile        string `key:"acl_file" doc:"Who may read and write which topics, in the form of Mosquitto's acl_file; read again when it changes. Empty: everybody may."`
-	AllowAnonymous bool   `key:"allow_anonymous" doc:"Let clients without a user name in although there is a password file."`
+	Methods        []string      `key:"methods" doc:"In which order a client's proof is judged: each lets it in, refuses it or passes it on. file: password_file; users: the cluster's own, as 'skein create user' makes them; jwt, http, ldap: see there. Nobody has to prove anything as long as none of them is in use."`
+	PasswordFile   string        `key:"password_file" doc:"User names and passwords, as mosquitto_passwd or 'skein passwd' writes them; read again when it changes. Empty: no passwords are asked for."`
+	ACLFile        string        `key:"acl_file" doc:"Who may read and write which topics, in the form of Mosquitto's acl_file; read again when it changes. Empty: everybody may."`
+	AllowAnonymous bool          `key:"allow_anonymous" doc:"Let clients without a user name in although passwords are asked for."`
+	Require        bool          `key:"require" doc:"Let nobody in without a proof although no method is in use yet: for a node that waits for its first user."`
+	FailureDelay   time.Duration `key:"failure_delay" doc:"A refused login is answered after this time, or a multiple of it: it tells nothing of why. 0: at once."`
+	MaxFailures    int           `key:"max_failures" doc:"So many failed logins from one address (IPv6: one /64) within failure_window keep it out of that listener for ban_time; a good login takes one back. 0: no limit, for a node behind a balancer that hides its clients' addresses."`
+	FailureWindow  time.Duration `key:"failure_window" doc:"See max_failures."`
+	BanTime        time.Duration `key:"ban_time" doc:"See max_failures. Connections that stand already stay."`
+	JWT            AuthJWT       `key:"jwt" doc:"Passwords that are JSON Web Tokens. The connection is closed when its token expires (0xA0)."`
+	HTTP           AuthHTTP      `key:"http" doc:"A server that is asked about logins."`
+	LDAP           AuthLDAP      `key:"ldap" doc:"A directory whose users may log in with their passwords."`
+}
+
+// AuthJWT is the section auth.jwt.
+type AuthJWT struct {
+	SecretFile    string        `key:"secret_file" doc:"The secret of HS256, HS384 and HS512, 32 bytes at least; read again when it changes."`
+	PublicKeyFile string        `key:"public_key_file" doc:"PEM: RSA, ECDSA and Ed25519 public keys or certificates; read again when it changes."`
+	JWKSURL       string        `key:"jwks_url" doc:"Where public keys are published (RFC 7517). They are kept while it can't be reached."`
+	JWKSRefresh   time.Duration `key:"jwks_refresh" doc:"How often they are read; besides, at most once a minute, for a key id that is not known."`
+	Issuer        string        `key:"issuer" doc:"What a token's iss must be. Empty: anything."`
+	Audience      string        `key:"audience" doc:"What a token's aud must hold. Empty: anything."`
+	UsernameClaim string        `key:"username_claim" doc:"The claim that is the user's name, whatever CONNECT says."`
+	ACLClaim      string        `key:"acl_claim" doc:"The claim that says what the client may do, if it is there: {\"pub\": [FILTER…], \"sub\": […], \"all\": […]}, with %u and %c. What it does not name is forbidden."`
+	Leeway        time.Duration `key:"leeway" doc:"How far the clocks may be apart."`
+}
+
+// AuthHTTP is the section auth.http.
+type AuthHTTP struct {
+	URL       string        `key:"url" doc:"It gets a POST with {client_id, username, password, address, listener} and answers {\"result\": \"allow\", \"deny\" or \"ignore\"}, and if it likes \"username\", \"acl\" (as auth.jwt.acl_claim) and \"expires_at\" (seconds since 1970). 401 and 403 refuse, and so does an error."`
+	TokenFile string        `key:"token_file" doc:"Sent along as Authorization: Bearer. Empty: nothing is."`
+	Timeout   time.Duration `key:"timeout" doc:"How long an answer may take."`
+	Cache     time.Duration `key:"cache" doc:"How long an answer holds for the same client. 0: every login asks."`
+}
+
+// AuthLDAP is the section auth.ldap.
+type AuthLDAP struct {
+	URL              string        `key:"url" doc:"ldap://HOST:PORT or ldaps://HOST:PORT."`
+	StartTLS         bool          `key:"start_tls" doc:"ldap://: turn to TLS before anything is said."`
+	CAFile           string        `key:"ca_file" doc:"Who signs its certificate; empty: the system's authorities."`
+	UserDN           string        `key:"user_dn" doc:"The name that a user binds as, as in uid=%u,ou=people,dc=example,dc=org."`
+	BaseDN           string        `key:"base_dn" doc:"In place of user_dn: where users are looked for."`
+	Filter           string        `key:"filter" doc:"How, below base_dn."`
+	BindDN           string        `key:"bind_dn" doc:"By whom; empty: by nobody."`
+	BindPasswordFile string        `key:"bind_password_file" doc:"The password of bind_dn."`
+	Timeout          time.Duration `key:"timeout" doc:"How long a login may take."`
 }
 
 // Drain is the section drain.
@@ -193,6 +243,14 @@ func Default() *Config {
 			SysInterval:       10 * time.Second,
 			MaxBufferedBytes:  4 << 20,
 			MaxTopicLevels:    128,
+			RatePolicy:        "pause",
+		},
+		Auth: Auth{
+			Methods: []string{"file", "users", "jwt", "http", "ldap"}, FailureDelay: 250 * time.Millisecond,
+			MaxFailures: 100, FailureWindow: time.Minute, BanTime: time.Minute,
+			JWT:  AuthJWT{JWKSRefresh: time.Hour, UsernameClaim: "sub", ACLClaim: "acl", Leeway: 10 * time.Second},
+			HTTP: AuthHTTP{Timeout: 3 * time.Second, Cache: 30 * time.Second},
+			LDAP: AuthLDAP{Filter: "(uid=%u)", Timeout: 5 * time.Second},
 		},
 		Drain: Drain{Timeout: 30 * time.Second, Rate: 1000, ClientTimeout: 5 * time.Second},
 		Disk:  Disk{LowBytes: 256 << 20, LowPercent: 2, Interval: 5 * time.Second},

@@ -165,6 +165,7 @@ func (c *Config) Validate() error {
 			bad(key, "is 0: it must be longer")
 		}
 	}
+	c.Auth.validate(bad)
 	if c.Drain.Notice > 0 && c.Drain.Notice >= c.Drain.Timeout {
 		bad("drain.notice", "is %s: it must be shorter than drain.timeout, which is %s", c.Drain.Notice, c.Drain.Timeout)
 	}
@@ -176,6 +177,17 @@ func (c *Config) Validate() error {
 	}
 	if c.MQTT.MaxQoS > 2 {
 		bad("mqtt.max_qos", "is %d: it can be 0, 1 or 2", c.MQTT.MaxQoS)
+	}
+	if !slices.Contains([]string{"pause", "disconnect"}, c.MQTT.RatePolicy) {
+		bad("mqtt.rate_policy", "is %q: it can be pause or disconnect", c.MQTT.RatePolicy)
+	}
+	for key, n := range map[string]int{
+		"mqtt.max_connections_per_address": c.MQTT.MaxConnectionsPerAddress, "mqtt.max_connect_rate": c.MQTT.MaxConnectRate,
+		"mqtt.max_message_rate": c.MQTT.MaxMessageRate, "mqtt.max_retained_messages": c.MQTT.MaxRetainedMessages,
+	} {
+		if n < 0 {
+			bad(key, "is %d: it must not be less than 0", n)
+		}
 	}
 	if c.MQTT.ReceiveMaximum == 0 {
 		bad("mqtt.receive_maximum", "is 0: it must be at least 1")

@@ -89,7 +89,8 @@ func (l local) Road(req *adminpb.ExplainRequest) (road, reason string) {
 // MayReceive implements admin.Local.
 func (l local) MayReceive(client, topic string) bool {
 	i, _ := l.n.fsm.Session(client)
-	return l.n.rules.MayReceive(i.Username, client, topic)
+	may, _ := l.n.rules.CanI(i.Username, client, fsm.ActionReceive, topic)
+	return may
 }
 
 // Disconnect implements admin.Local.

@@ -40,6 +40,7 @@ var (
 		{nodeDesc("connects_total", "Clients that got a CONNACK with success."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Connects }},
 		{nodeDesc("timeouts_total", "Clients that were silent for too long, or slow with their CONNECT."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Timeouts }},
 		{nodeDesc("protocol_errors_total", "Connections closed because of what the client sent."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.ProtocolErrors }},
+		{nodeDesc("clients_expelled_total", "Connections closed because their right to be here was taken away: a user deleted or disabled, a ban."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.Expelled }},
 		{nodeDesc("packets_received_total", "MQTT packets received."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.PacketsIn }},
 		{nodeDesc("received_bytes_total", "Bytes of MQTT packets received."), prometheus.CounterValue, func(s *broker.Stats) uint64 { return s.BytesIn }},
 		{nodeDesc("connections", "Open connections."), prometheus.GaugeValue, func(s *broker.Stats) uint64 { return uint64(s.Connections) }},
@@ -117,7 +118,7 @@ func (n *node) registry() *prometheus.Registry {
 	g.add(prometheus.CounterValue, "admin_refused_total", "Orders and pages refused to those who may not have them.", func() float64 {
 		return float64(n.gate.Refused())
 	})
-	r.MustRegister(brokerMetrics{n.broker}, logMetrics{n.cluster}, listenerMetrics{n.listeners}, &g)
+	r.MustRegister(brokerMetrics{n.broker}, authMetrics{n.rules}, logMetrics{n.cluster}, listenerMetrics{n.listeners}, &g)
 	return r
 }
 

@@ -48,6 +48,7 @@ func (n *node) openServices() error {
 		Self: n.id, Listen: a.Listen, Socket: a.Socket, Version: versionInfo(n.id), Logger: n.logger,
 		Gate: gate, Seal: seal, Audit: n.audit, Nodes: n.cluster.Orders(), Dial: n.cluster.DialOrders,
 		Events: n.events, Tracer: &n.tracer, Lines: n.lines, Folder: n.cfg.Data.Dir,
+		Access: n.fsm, Rules: accessRules{n},
 	}, state{n.fsm}, local{n}, orders{n}); err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ import (
 )
 
 // features is the highest feature level that this binary knows: see the log's format.
-const features = 2
+const features = 3
 
 // node is a running node.
 type node struct {
@@ -192,20 +192,15 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 	}
 	n.logger = n.logger.With("self", n.id) // what the parts say of other nodes stands under "node"
 	n.fsm = fsm.New(n.id)
-	if n.rules, err = auth.Open(auth.Config{
-		PasswordFile: cfg.Auth.PasswordFile, ACLFile: cfg.Auth.ACLFile, AllowAnonymous: cfg.Auth.AllowAnonymous, Logger: n.logger,
-	}); err != nil {
+	if n.rules, err = auth.Open(n.authConfig(&cfg.Auth)); err != nil {
 		return nil, err
 	}
 	bc := brokerConfig(n.id, cfg, n.logger)
 	bc.Events, bc.Tracer = n.events, &n.tracer
-	if cfg.Auth.PasswordFile != "" || cfg.Auth.ACLFile != "" {
-		bc.Access = access{n.rules}
-	}
+	bc.Access = access{n.rules}
 	if n.broker, err = broker.New(bc, n.fsm); err != nil {
 		return nil, err
 	}
-	n.rules.OnChange(n.broker.AccessChanged)
 	if cordoned(cfg.Data.Dir) {
 		n.broker.Cordon(true)
 		n.logger.Warn("this node is cordoned: it takes no clients until 'skein uncordon'")
@@ -240,7 +235,7 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 	for _, l := range n.listeners {
 		l.Start()
 	}
-	for _, l := range beyondLoopback(cfg.Listen, cfg.Auth.PasswordFile == "" || cfg.Auth.AllowAnonymous) {
+	for _, l := range beyondLoopback(cfg.Listen, !n.rules.Asks() || cfg.Auth.AllowAnonymous) {
 		n.logger.Warn("this listener takes anonymous clients from beyond this host", "listener", l)
 	}
 	n.logger.Info("node starts", "version", version.Number, "listen", cfg.Listen, "http", cfg.HTTP.Listen, "admin", cfg.Admin.Listen, "data", cfg.Data.Dir)
@@ -389,12 +384,18 @@ func (n *node) close() {
 	if n.http != nil {
 		_ = n.http.Close()
 	}
+	if n.rules != nil {
+		n.rules.Close()
+	}
 }
 
 // queuePolicies are the words of mqtt.queue_policy.
 var queuePolicies = map[string]protocol.Full{
 	"drop_newest": protocol.DropNewest, "drop_oldest": protocol.DropOldest, "disconnect": protocol.Disconnect,
 }
+
+// ratePolicies are the words of mqtt.rate_policy.
+var ratePolicies = map[string]broker.RatePolicy{"pause": broker.RatePause, "disconnect": broker.RateDisconnect}
 
 func brokerConfig(id string, c *config.Config, logger *slog.Logger) broker.Config {
 	m := &c.MQTT
@@ -406,6 +407,8 @@ func brokerConfig(id string, c *config.Config, logger *slog.Logger) broker.Confi
 		RetainAvailable: m.RetainAvailable, MaxQoS: m.MaxQoS, WildcardAvailable: m.WildcardAvailable,
 		SharedAvailable: m.SharedAvailable, DenySubscribe: m.DenySubscribe, LegacySuback: m.LegacySuback,
 		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels, MaxTopicLength: m.MaxTopicLength, MaxSubscriptions: m.MaxSubscriptions,
+		MaxPerAddress: m.MaxConnectionsPerAddress, MaxConnectRate: m.MaxConnectRate, MaxMessageRate: m.MaxMessageRate, MaxByteRate: int(m.MaxByteRate),
+		RatePolicy: ratePolicies[m.RatePolicy], MaxRetainedMessages: m.MaxRetainedMessages, MaxRetainedBytes: uint64(m.MaxRetainedBytes),
 		ServerReference: c.Drain.ServerReference, Logger: logger,
 	}
 }
