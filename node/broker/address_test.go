@@ -13,8 +13,8 @@ func TestPerAddress(t *testing.T) {
 	one := l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "one"})
 	l.dial(&mqtt.Connect{Version: mqtt.V5, Clean: true, ClientID: "two"})
 	limit, full := func() (Limit, bool) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+		l.Broker.mu.Lock()
+		defer l.Broker.mu.Unlock()
 		return l.crowded(l.clients["one"].conn)
 	}()
 	if !full || limit != LimitPerAddress {
@@ -22,8 +22,8 @@ func TestPerAddress(t *testing.T) {
 	}
 	_ = one.Close()
 	l.eventually("there is room again", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+		l.Broker.mu.Lock()
+		defer l.Broker.mu.Unlock()
 		_, full := l.crowded(l.clients["two"].conn)
 		return !full && len(l.addresses) == 1
 	})
