@@ -52,6 +52,8 @@ func (c *client) traceReceived(p *publish, allowed bool) {
 	switch {
 	case allowed && c.b.cfg.Access == nil:
 		t.Step(&s, "authorised", c.info.id, trace.Step{Detail: "no access rules are set"})
+	case allowed && c.info.username == "":
+		t.Step(&s, "authorised", c.info.id, trace.Step{Detail: "without a user name it may publish to it"})
 	case allowed:
 		t.Step(&s, "authorised", c.info.id, trace.Step{Detail: fmt.Sprintf("user %q may publish to it", c.info.username)})
 	default:
