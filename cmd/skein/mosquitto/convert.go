@@ -128,7 +128,7 @@ func (l *listener) url() (address string, settings []key) {
 	certificates := []string{"cert", "key", "ca", "crl", "require_client_cert", "use_identity_as_username", "use_subject_as_username", "tls_version"}
 	switch {
 	case l.path != "":
-		return "unix://" + l.path, nil
+		return "unix://" + l.path, l.common()
 	case l.query.Has("file"):
 		scheme, has = "psk", []string{"file", "hint", "use_identity_as_username", "tls_version"}
 	case l.query.Has("cert") && l.websockets:
@@ -145,7 +145,15 @@ func (l *listener) url() (address string, settings []key) {
 			settings = append(settings, key{name, text(v)})
 		}
 	}
-	return scheme + "://" + net.JoinHostPort(l.host, l.port), settings
+	return scheme + "://" + net.JoinHostPort(l.host, l.port), append(settings, l.common()...)
+}
+
+// common are the settings that every kind of listener has.
+func (l *listener) common() (settings []key) {
+	if v := l.query.Get("protocol_versions"); v != "" {
+		settings = append(settings, key{"protocol_versions", text(v)})
+	}
+	return settings
 }
 
 // yaml is the configuration that came out.

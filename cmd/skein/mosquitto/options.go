@@ -180,7 +180,7 @@ func init() {
 		"memory_limit":                 says(Missing, "mqtt.max_buffered_bytes and mqtt.max_queued_bytes bound what one client may hold"),
 		"retain_expiry_interval":       says(Missing, "a message may carry an expiry of its own in MQTT 5.0"),
 		"mount_point":                  says(Missing, "there are no prefixes of a listener's topics"),
-		"accept_protocol_versions":     says(Missing, "every listener speaks 3.1, 3.1.1 and 5.0"),
+		"accept_protocol_versions":     setting("protocol_versions"),
 		"bind_interface":               says(Missing, "name the interface's address in the listener"),
 		"socket_domain":                says(Missing, "name an IPv4 or IPv6 address in the listener"),
 		"http_dir":                     says(Missing, "no files are served"), "websockets_headers_size": says(Needless, "headers are bounded"),
