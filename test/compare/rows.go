@@ -33,6 +33,7 @@ type unit struct {
 	less  bool // is better
 	value func(*figures) float64
 	cpu   bool // CPU seconds per million deliveries mean something
+	once  bool // a process that has been there before has the memory still: only its first turn tells
 }
 
 // figures are what skein bench prints.
@@ -61,7 +62,7 @@ var (
 	connect = unit{name: "connects/s", value: func(f *figures) float64 { return f.PerSecond }}
 	whole   = unit{name: "ms for all", less: true, value: func(f *figures) float64 { return f.Latency.Max }}
 	median  = unit{name: "p50 ms", less: true, value: func(f *figures) float64 { return f.Latency.P50 }}
-	memory  = unit{name: "KiB each", less: true, value: func(f *figures) (n float64) {
+	memory  = unit{name: "KiB each", less: true, once: true, value: func(f *figures) (n float64) {
 		for _, p := range f.Processes {
 			n += p.Grown
 		}
@@ -141,7 +142,11 @@ func (r *row) measure(ctx context.Context, o *options, peers []peer, dir string)
 		running = append(running, b)
 		res.brokers = append(res.brokers, &score{name: p.name})
 	}
-	for round := range o.rounds {
+	rounds := o.rounds
+	if r.unit.once {
+		rounds = 1
+	}
+	for round := range rounds {
 		for k := range running {
 			i := (k + round) % len(running) // nobody is always the first
 			if err := r.turn(ctx, o, running[i], res.brokers[i]); err != nil {
