@@ -58,7 +58,9 @@ func (c *Cluster) check(index uint64) {
 	}
 	first := c.checks.slot == 0 // where in its interval this replica began to read is chance
 	c.checks.slot = slot
-	if first || c.Self().Incarnation == 0 || !c.checks.begin(index) {
+	// Binaries of different feature levels may write the same state differently: in the middle of an upgrade
+	// those that are ahead are not compared.
+	if first || c.Self().Incarnation == 0 || c.fsm.FeatureLevel() < c.cfg.Features || !c.checks.begin(index) {
 		return
 	}
 	snapshot := c.fsm.Snapshot()

@@ -37,6 +37,7 @@ type world struct {
 	nodes  map[string]*node
 	gossip []string
 	check  time.Duration // Config.CheckInterval of nodes that start from now on
+	newer  string        // the node whose binary knows feature level 2
 }
 
 // node is one node over its lives; Cluster is the current one.
@@ -141,6 +142,9 @@ func (w *world) config(n *node) Config {
 		// Tests run side by side, and one's ports are soon another's.
 		ClusterName: w.t.Name(), MQTTAdvertise: "127.0.0.1:1883", Version: "1", Features: 1,
 		CheckInterval: n.w.check, Logger: slog.New(slog.DiscardHandler),
+	}
+	if n.id == w.newer {
+		cfg.Features = 2
 	}
 	if n.addr != "" {
 		cfg.PeerBind = n.addr

@@ -48,15 +48,14 @@ func (c *Config) newPace() *pace {
 	return &pace{full(c.MaxMessageRate), full(c.MaxByteRate)}
 }
 
-// over spends, and tells which limit that is over.
+// over spends of both, and tells which limit that is over, if it is.
 func (p *pace) over(c *Config, messages, bytes int) (Limit, bool) {
-	if c.MaxMessageRate > 0 && !p.messages.spend(float64(messages), float64(c.MaxMessageRate)) {
+	tooMany := c.MaxMessageRate > 0 && !p.messages.spend(float64(messages), float64(c.MaxMessageRate))
+	tooMuch := c.MaxByteRate > 0 && !p.bytes.spend(float64(bytes), float64(c.MaxByteRate))
+	if tooMany {
 		return LimitMessageRate, true
 	}
-	if c.MaxByteRate > 0 && !p.bytes.spend(float64(bytes), float64(c.MaxByteRate)) {
-		return LimitByteRate, true
-	}
-	return 0, false
+	return LimitByteRate, tooMuch
 }
 
 // spent notes a packet that was taken, and slows its client down, or ends it, when that is too much.

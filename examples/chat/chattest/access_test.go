@@ -125,13 +125,15 @@ func TestAccess(t *testing.T) {
 		t.Errorf("alice was sent %v %v", p, err)
 	}
 
-	// A will in alice's name.
-	ghost, _ := s.login("bob", "ghost", func(p *h.Packet) {
+	// A will in alice's name: who has one is not let in.
+	ghost, ack := s.login("bob", "ghost", func(p *h.Packet) {
 		p.Will = &h.Will{Topic: "chat/presence/alice/alice.x", Payload: `{"state":"offline"}`, QoS: 1, Retain: true}
 	})
+	if ack.Code != 0x87 {
+		t.Errorf("a will in alice's name was answered 0x%02x", ack.Code)
+	}
 	ghost.Close()
 	ann, _ := s.login("ann", "x")
-	time.Sleep(200 * time.Millisecond)
 	ann.Subscribe(1, "chat/presence/alice/+")
 	if p := ann.Await(h.PUBLISH); p.Payload != `{"state":"online"}` {
 		t.Errorf("alice's presence is %s", p.Payload)
