@@ -91,7 +91,7 @@ func Open(ctx context.Context, cfg Config, machine *fsm.FSM, handler Handler) (_
 	c.id = serverID(cfg.NodeID, c.folder.store)
 	leases := lease.Config{Duration: cfg.Lease, Drift: cfg.Drift, Logger: cfg.Logger}
 	c.holder = lease.NewHolder(leases, cfg.NodeID)
-	c.leader = lease.NewLeader(leases, cfg.NodeID, machine, leaderLog{c})
+	c.leader = lease.NewLeader(leases, cfg.NodeID, machine, leaderLog{c}, c.holder.Now)
 	c.links = link.New(link.Config{
 		MaxUnacked: cfg.MaxUnacked, StallAfter: 2 * cfg.Lease, Logger: cfg.Logger,
 		OnRelief: cfg.Relieved, Dropped: cfg.Dropped, Repick: cfg.Repick,

@@ -204,9 +204,13 @@ func (c *core) watermark(own uint64) uint64 {
 	return own
 }
 
-// clock notes a node's wall clock.
+// clock notes a node's wall clock, read in the past: of several readings the fastest counts.
 func (c *core) clock(now time.Duration, node string, wall int64) {
-	c.clocks[node] = wall - now.Milliseconds()
+	offset := wall - now.Milliseconds()
+	if old, ok := c.clocks[node]; ok {
+		offset = max(offset, old)
+	}
+	c.clocks[node] = offset
 }
 
 // median is the lower median of the voters' wall clocks, if at least a majority of them is known.
@@ -222,6 +226,21 @@ func (c *core) median(now time.Duration, voters []string) (int64, bool) {
 	}
 	slices.Sort(known)
 	return known[(len(known)-1)/2], true
+}
+
+// clockSlip is by how much the log's clock may be behind the members' clocks without being moved: what the
+// message that told of a clock may take.
+const clockSlip = 10 * time.Second
+
+// base is the log's time at the beginning of a term: never before reached, the newest stamp in the log. A leader goes on
+// where the last one would be by now, which told tells (0: nobody knows), so that what is to happen in 2 s doesn't happen
+// earlier because that clock was some tenths of a second behind. Only a clock that is plainly wrong, or that nobody
+// remembers, is set anew, by the median.
+func base(reached, told, median int64) int64 {
+	if told > 0 && median-told <= clockSlip.Milliseconds() {
+		return max(reached, told)
+	}
+	return max(reached, median)
 }
 
 // commits0 is since when it is remembered what was committed.

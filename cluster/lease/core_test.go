@@ -266,6 +266,24 @@ func TestWatermark(t *testing.T) {
 	}
 }
 
+// TestBase: a new leader goes on where the last one would be, whether that was a little behind or ahead, but not
+// for ever with a clock that was set wrong.
+func TestBase(t *testing.T) {
+	for _, c := range []struct{ reached, told, median, want int64 }{
+		{0, 0, 50_000, 50_000},           // the first of all
+		{60_000, 0, 50_000, 60_000},      // the log never goes back
+		{40_000, 49_200, 50_000, 49_200}, // the last one's clock was late: its timers must not be early
+		{40_000, 50_700, 50_000, 50_700},
+		{49_500, 49_200, 50_000, 49_500},
+		{1000, 2000, 3_600_000, 3_600_000}, // an hour behind: set anew
+		{1000, 3_600_000, 2000, 3_600_000},
+	} {
+		if got := base(c.reached, c.told, c.median); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}
+
 // TestMedian: one wrong clock moves nothing, and a minority of clocks is not enough.
 func TestMedian(t *testing.T) {
 	b := newBench(t, 0)
@@ -282,6 +300,7 @@ func TestMedian(t *testing.T) {
 		{"d", 1020, 1010}, // the lower one of two in the middle
 		{"e", 5, 1010},
 		{"a", 3000, 1020},
+		{"d", 900, 1020}, // a message that took longer
 	} {
 		b.clock(b.now, step.node, step.wall)
 		got, ok := b.median(b.now, voters)

@@ -19,6 +19,7 @@ type Holder struct {
 	incarnation atomic.Uint64
 	origin      atomic.Int64 // the leader's clock in ms minus this node's, once known
 	known       atomic.Bool
+	opened      atomic.Bool  // a stream to a leader: its first reply says what its clock is
 	floor       atomic.Int64 // the last Now
 	commit      atomic.Uint64
 	applied     atomic.Uint64
@@ -179,9 +180,7 @@ func (h *Holder) request() *clusterpb.LeaseRequest {
 // take handles the leader's message.
 func (h *Holder) take(r *clusterpb.LeaseReply) {
 	if r.Clock != 0 {
-		// The reply was made in the past, so this is never ahead of the leader.
-		h.origin.Store(r.Clock - h.cfg.Clock().Milliseconds())
-		h.known.Store(true)
+		h.tell(r.Clock - h.cfg.Clock().Milliseconds())
 	}
 	raiseU(&h.commit, r.Commit)
 	h.mu.Lock()
@@ -198,6 +197,17 @@ func (h *Holder) take(r *clusterpb.LeaseReply) {
 	for _, done := range ready {
 		done()
 	}
+}
+
+// tell takes what a reply says of the leader's clock. The reply was made in the past, so this is never ahead
+// of the leader, and behind it by what the reply took: of one leader's replies the fastest counts. It is
+// forgotten slowly, though much faster than two clocks drift apart.
+func (h *Holder) tell(origin int64) {
+	if h.known.Load() && !h.opened.Swap(false) {
+		origin = max(origin, h.origin.Load()-1)
+	}
+	h.origin.Store(origin)
+	h.known.Store(true)
 }
 
 // granted tells whether a reply gave a lease where there was none.

@@ -210,6 +210,11 @@ func TestNow(t *testing.T) {
 	if h.Now() != 5100 {
 		t.Errorf("%d", h.Now())
 	}
+	h.take(&clusterpb.LeaseReply{Clock: 4300}) // it took 800 ms
+	if h.Now() < 5099 {
+		t.Errorf("a late reply counts: %d", h.Now())
+	}
+	h.opened.Store(true)
 	h.take(&clusterpb.LeaseReply{Clock: 4000}) // another leader, whose clock is behind
 	if h.Now() != 5100 {
 		t.Errorf("it went back: %d", h.Now())

@@ -43,6 +43,7 @@ type Leader struct {
 	self  string
 	state State
 	log   Log
+	told  func() int64
 
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -71,9 +72,10 @@ type reign struct {
 	pending       map[*conversation]*clusterpb.LeaseRequest // newest request of each
 }
 
-// NewLeader makes the leader's side of a node.
-func NewLeader(cfg Config, self string, state State, log Log) *Leader {
-	l := &Leader{cfg: cfg.withDefaults(), self: self, state: state, log: log}
+// NewLeader makes the leader's side of a node. told is what the leaders before this one have told of the log's
+// clock, as Holder.Now is.
+func NewLeader(cfg Config, self string, state State, log Log, told func() int64) *Leader {
+	l := &Leader{cfg: cfg.withDefaults(), self: self, state: state, log: log, told: told}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
@@ -242,7 +244,7 @@ func (l *Leader) accede(r *reign) bool {
 		r.core.clock(now, l.self, l.cfg.Wall())
 		median, ok := r.core.median(now, l.log.Voters())
 		if ok && l.now == r {
-			r.base, r.offset = max(l.state.Now(), median), now
+			r.base, r.offset = base(l.state.Now(), l.told(), median), now
 			base, offset, clock := r.base, r.offset, l.cfg.Clock
 			l.log.SetClock(func() int64 { return base + (clock() - offset).Milliseconds() })
 			r.core.sync(now, l.state.Members())

@@ -133,8 +133,8 @@ func newPair(t *testing.T, q *quorum) *pair {
 	p.wall.Store(1_000_000)
 	p.leads.Store(true)
 	cfg := Config{Duration: 200 * time.Millisecond, Drift: 50 * time.Millisecond, Lag: 300 * time.Millisecond, Wall: p.wall.Load}
-	p.Leader = NewLeader(cfg, "a", q, q)
 	p.h = NewHolder(cfg, "a")
+	p.Leader = NewLeader(cfg, "a", q, q, p.h.Now)
 	p.h.Applied(q.Applied())
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -228,6 +228,34 @@ func TestReign(t *testing.T) {
 	}
 	if q.entries[0].GetNodeDown().Term != 2 {
 		t.Errorf("%v", q.entries[0])
+	}
+}
+
+// TestClockGoesOn: a term that follows another goes on with its clock, though the members' clocks say by now that it
+// began late: a timer that was set in the one must not be early in the other.
+func TestClockGoesOn(t *testing.T) {
+	q := newQuorum(up("a", 5))
+	p := newPair(t, q)
+	close(q.barred)
+	p.h.Begin(ref("a", 5))
+	p.lead(2)
+	until(t, "a lease", p.h.Leased)
+	began := p.cfg.Clock()
+	first := locked(q, func() int64 { return q.clock() })
+	p.Change(false, 0)
+	p.wall.Add(5000)
+	p.lead(3)
+	until(t, "the next term", func() bool { return p.Term() == 3 })
+	second := locked(q, func() int64 { return q.clock() })
+	if passed := (p.cfg.Clock() - began).Milliseconds(); second < first-10 || second-first > passed+1 {
+		t.Errorf("%d ms on the log's clock in %d ms", second-first, passed)
+	}
+	p.Change(false, 0)
+	p.wall.Add(3_600_000)
+	p.lead(4)
+	until(t, "the term after that", func() bool { return p.Term() == 4 })
+	if now := locked(q, func() int64 { return q.clock() }); now < 3_600_000 {
+		t.Errorf("it is an hour late for ever: %d", now)
 	}
 }
 
@@ -349,7 +377,7 @@ func TestChores(t *testing.T) {
 
 // TestLocalClosed: a stream of a leader that is closed ends at once.
 func TestLocalClosed(t *testing.T) {
-	l := NewLeader(Config{}, "a", newQuorum(), newQuorum())
+	l := NewLeader(Config{}, "a", newQuorum(), newQuorum(), func() int64 { return 0 })
 	l.Close()
 	l.Change(true, 1)
 	if _, err := l.Local(t.Context()).Recv(); err == nil {

@@ -54,6 +54,7 @@ func (h *Holder) converse(ctx context.Context, way Way, leader string) error {
 		cancel()
 		return err
 	}
+	h.opened.Store(true)
 	replies := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() { // ends with ctx; waited for below
