@@ -42,7 +42,7 @@ type Cluster struct {
 	self       atomic.Pointer[fsm.NodeRef]
 	life       life
 	checks     checks
-	generation uint64 // of the routes when the last entry was applied; the applying goroutine's own
+	generation uint64 // of what may be awaited when the last entry was applied; the applying goroutine's own
 	closers    []func() error
 
 	ctx    context.Context

@@ -51,11 +51,11 @@ func (c *Cluster) noteNode(e *fsm.Effect) {
 	}
 }
 
-// appliedTo hears how far the log is applied. An entry that changed routes is reported at once: a
-// SUBACK somewhere may wait for it.
+// appliedTo hears how far the log is applied. An entry that changed routes or subscribed somebody is reported at
+// once: a SUBACK somewhere may wait for it.
 func (c *Cluster) appliedTo(index uint64) {
 	c.holder.Applied(index)
-	if g := c.fsm.RouteGeneration(); g != c.generation {
+	if g := c.fsm.AwaitedGeneration(); g != c.generation {
 		c.generation = g
 		c.leader.Changed(index)
 		c.holder.Report()

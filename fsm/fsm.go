@@ -12,7 +12,8 @@ import (
 type FSM struct {
 	node       string // only chooses effects
 	generation atomic.Uint64
-	access     struct { // what readers ask without a lock
+	awaited    atomic.Uint64 // see AwaitedGeneration
+	access     struct {      // what readers ask without a lock
 		generation atomic.Uint64
 		users      atomic.Int64
 	}
@@ -108,7 +109,14 @@ func (f *FSM) Advance(index uint64) {
 // RouteGeneration changes whenever a Route may have changed.
 func (f *FSM) RouteGeneration() uint64 { return f.generation.Load() }
 
-func (f *FSM) rerouted() { f.generation.Add(1) }
+func (f *FSM) rerouted() {
+	f.generation.Add(1)
+	f.awaited.Add(1)
+}
+
+// AwaitedGeneration changes with each entry that somebody may wait for until all nodes have applied it: with the
+// routes, and with each subscription, also one that changes no route because others of its filter are there.
+func (f *FSM) AwaitedGeneration() uint64 { return f.awaited.Load() }
 
 // nextID gives out an id that was never given before: the position of the command where that is
 // free, as for the first message of a publish, else the next one.

@@ -47,6 +47,7 @@ func (f *FSM) setInterest(cmd *fsmpb.Interest, r *Result) {
 		r.Code = Invalid
 		return
 	}
+	f.awaited.Add(1)
 	row := interestRow{inc: f.origin.number, filter: cmd.Filter, group: cmd.Group, count: cmd.Count, owner: f.origin}
 	old, existed := f.interest.rows.Get(row)
 	switch {

@@ -196,6 +196,7 @@ func (f *FSM) subscribe(cmd *fsmpb.Subscribe, r *Result) {
 		}
 	}
 	f.touch(c)
+	f.awaited.Add(1)
 	r.Existed = make([]bool, len(cmd.Subscriptions))
 	for i, p := range cmd.Subscriptions {
 		want := Subscription{
