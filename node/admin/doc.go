@@ -59,7 +59,7 @@ type Local interface {
 	// DeleteSession and Publish return when the log has what was ordered.
 	DeleteSession(ctx context.Context, client string) error
 	Publish(ctx context.Context, req *adminpb.PublishRequest) (matched bool, err error)
-	// StartDrain begins a drain and returns; while one is under way it only says so (nil).
+	// StartDrain begins a drain and returns. One that is under way goes on, at the new rate unless that is 0.
 	StartDrain(rate int, timeout time.Duration) error
 	// Cordon keeps new clients away, or lets them in. changed: it was not so before.
 	Cordon(on, dryRun bool) (changed bool, err error)

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/skein-mqtt/skein/node/conn"
@@ -12,11 +11,11 @@ import (
 )
 
 // Drain lets every client go: it gets nothing new, may acknowledge what it has, and is then asked to
-// move. At most rate of them a second begin, 0 for no limit; one may take clientTimeout to finish. progress
-// hears how many there were and are left. New connections should have been turned away before.
-func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duration, progress func(total, left int)) error {
+// move. At most rate of them a second begin, which is asked before each, 0 for no limit; one may take
+// clientTimeout to finish. New connections should have been turned away before.
+func (b *Broker) Drain(ctx context.Context, rate func() int, clientTimeout time.Duration) error {
 	b.closing.Store(true)
-	b.letGo(ctx, b.all(), rate, clientTimeout, progress)
+	b.letGo(ctx, b.all(), rate, clientTimeout)
 	patience, cancel := context.WithTimeout(ctx, partPatience)
 	defer cancel()
 	b.orphans.wait(patience)
@@ -24,17 +23,13 @@ func (b *Broker) Drain(ctx context.Context, rate int, clientTimeout time.Duratio
 }
 
 // letGo lets clients go, as Drain does.
-func (b *Broker) letGo(ctx context.Context, list []*client, rate int, clientTimeout time.Duration, progress func(total, left int)) {
-	total := len(list)
-	var left atomic.Int64
-	left.Store(int64(total))
-	progress(total, total)
+func (b *Broker) letGo(ctx context.Context, list []*client, rate func() int, clientTimeout time.Duration) {
 	var group sync.WaitGroup
 	defer group.Wait()
-	begin := time.Now()
+	due := time.Now()
 	for i, c := range list {
-		if rate > 0 {
-			due := begin.Add(time.Duration(i) * time.Second / time.Duration(rate))
+		if r := rate(); r > 0 && i > 0 {
+			due = due.Add(time.Second / time.Duration(r))
 			if d := time.Until(due); d > 0 {
 				select {
 				case <-ctx.Done():
@@ -42,10 +37,7 @@ func (b *Broker) letGo(ctx context.Context, list []*client, rate int, clientTime
 				}
 			}
 		}
-		group.Go(func() {
-			c.drain(ctx, clientTimeout)
-			progress(total, int(left.Add(-1)))
-		})
+		group.Go(func() { c.drain(ctx, clientTimeout) })
 	}
 }
 

@@ -16,7 +16,7 @@ func (w *world) drain(rate int, patience time.Duration) (done func() (bool, erro
 	var mu sync.Mutex
 	over, failed := false, error(nil)
 	go func() {
-		err := w.one.Broker.Drain(context.Background(), rate, patience, func(int, int) {})
+		err := w.one.Broker.Drain(context.Background(), func() int { return rate }, patience)
 		mu.Lock()
 		defer mu.Unlock()
 		over, failed = true, err

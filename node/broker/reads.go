@@ -36,10 +36,25 @@ func (b *Broker) Clients(fn func(ClientInfo) bool) {
 	}
 }
 
+// Count is how many clients Clients shows.
+func (b *Broker) Count() (n int) {
+	for _, c := range b.all() {
+		c.conn.Lock()
+		if c.online() {
+			n++
+		}
+		c.conn.Unlock()
+	}
+	return n
+}
+
+// online tells whether the client counts as connected. Called with the connection locked.
+func (c *client) online() bool { return c.phase == phaseOnline || c.phase == phaseGated }
+
 func (c *client) describe() (i ClientInfo, ok bool) {
 	c.conn.Lock()
 	defer c.conn.Unlock()
-	if c.phase != phaseOnline && c.phase != phaseGated {
+	if !c.online() {
 		return i, false
 	}
 	i = ClientInfo{

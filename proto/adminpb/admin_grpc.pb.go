@@ -66,7 +66,8 @@ type AdminClient interface {
 	// ListRetained lists retained messages in order of their topics.
 	ListRetained(ctx context.Context, in *ListRetainedRequest, opts ...grpc.CallOption) (*ListRetainedResponse, error)
 	// DrainNode moves every client off a node and takes it out of service; the stream reports how
-	// far it is and ends when the node is drained. Ending the call does not end the drain.
+	// far it is and ends when the node is drained. Ending the call does not end the drain; another call
+	// joins it, and may change its rate.
 	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainProgress], error)
 	// RemoveNode takes a node out of the cluster for good. FAILED_PRECONDITION while it is live,
 	// unless forced.
@@ -471,7 +472,8 @@ type AdminServer interface {
 	// ListRetained lists retained messages in order of their topics.
 	ListRetained(context.Context, *ListRetainedRequest) (*ListRetainedResponse, error)
 	// DrainNode moves every client off a node and takes it out of service; the stream reports how
-	// far it is and ends when the node is drained. Ending the call does not end the drain.
+	// far it is and ends when the node is drained. Ending the call does not end the drain; another call
+	// joins it, and may change its rate.
 	DrainNode(*DrainNodeRequest, grpc.ServerStreamingServer[DrainProgress]) error
 	// RemoveNode takes a node out of the cluster for good. FAILED_PRECONDITION while it is live,
 	// unless forced.

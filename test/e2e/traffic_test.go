@@ -17,6 +17,7 @@ type traffic struct {
 	t     testing.TB
 	stop  chan struct{} // closed: publishers end
 	once  sync.Once     // closes it
+	pace  time.Duration // between a publisher's messages
 	group sync.WaitGroup
 
 	mu    sync.Mutex
@@ -25,7 +26,7 @@ type traffic struct {
 
 // newTraffic ends with the test at the latest.
 func newTraffic(t testing.TB, c *h.Cluster) *traffic {
-	tr := &traffic{t: t, stop: make(chan struct{}), nodes: append([]*h.Node(nil), c.Nodes...)}
+	tr := &traffic{t: t, stop: make(chan struct{}), pace: 2 * time.Millisecond, nodes: append([]*h.Node(nil), c.Nodes...)}
 	t.Cleanup(tr.end)
 	return tr
 }
@@ -80,12 +81,18 @@ func (tr *traffic) subscribe(f *flow, at *h.Node, s *h.Session) *reader {
 	s.Connect(at)
 	s.Subscribe(f.qos, f.topic)
 	r := &reader{Session: s, f: f, move: make(chan *h.Node, 1)}
+	tr.start(r, at)
+	return r
+}
+
+// start starts a reader that has connected and subscribed at a node.
+func (tr *traffic) start(r *reader, at *h.Node) {
+	s := r.Session
 	tr.group.Go(func() {
 		if err := tr.read(r, at); err != nil {
 			tr.t.Errorf("%s: %v after %d messages", s.ID, err, len(s.Got))
 		}
 	})
-	return r
 }
 
 func (tr *traffic) read(r *reader, at *h.Node) error {
@@ -138,7 +145,7 @@ func (tr *traffic) read(r *reader, at *h.Node) error {
 	}
 }
 
-// publish starts a flow's publisher: a message every few milliseconds until the traffic ends.
+// publish starts a flow's publisher: a message at each turn of the pace until the traffic ends.
 func (tr *traffic) publish(f *flow, at *h.Node, s *h.Session) {
 	tr.t.Helper()
 	s.Connect(at)
@@ -158,7 +165,7 @@ func (tr *traffic) write(f *flow, at *h.Node, s *h.Session) error {
 		_, err := s.Roam(next...)
 		return err
 	}
-	pace := time.NewTicker(2 * time.Millisecond)
+	pace := time.NewTicker(tr.pace)
 	defer pace.Stop()
 	for {
 		select {

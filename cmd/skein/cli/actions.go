@@ -24,7 +24,8 @@ func newDrain(a *asker) *cobra.Command {
 		Short: "Move all clients off a node and take it out of service",
 		Long: "Move all clients off a node and take it out of service. The node takes no new clients, hands\n" +
 			"leadership over, and lets its clients go when what they were sent is acknowledged. It stays a\n" +
-			"member; a restart brings it back. Interrupting this command does not stop the drain.",
+			"member; a restart brings it back. Interrupting this command does not stop the drain: the same\n" +
+			"command again shows how far it is, and changes its rate if --rate is given.",
 		Args: arguments("NODE"),
 	}
 	a.flags(cmd)
@@ -32,14 +33,19 @@ func newDrain(a *asker) *cobra.Command {
 	dryRunFlag(cmd.Flags(), &dryRun)
 	cmd.Flags().DurationVar(&limit, "timeout", 0, "how long the drain may take (0: as the node is configured)")
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		ctx, stop := interruptible(cmd)
+		defer stop()
 		return a.ask(func(c adminpb.AdminClient) error {
-			stream, err := c.DrainNode(cmd.Context(), &adminpb.DrainNodeRequest{
+			stream, err := c.DrainNode(ctx, &adminpb.DrainNodeRequest{
 				Node: args[0], Rate: rate, TimeoutSeconds: uint32((limit + time.Second - 1) / time.Second), DryRun: dryRun,
 			})
-			if err != nil {
-				return err
+			if err == nil {
+				err = a.follow(args[0], dryRun, stream.Recv)
 			}
-			return a.follow(args[0], dryRun, stream.Recv)
+			if err != nil && ctx.Err() != nil {
+				return fmt.Errorf("interrupted: the drain goes on; 'skein drain %s' shows it again", args[0])
+			}
+			return err
 		})
 	})
 	return cmd

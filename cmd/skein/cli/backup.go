@@ -42,8 +42,10 @@ func newBackup(a *asker) *cobra.Command {
 	}
 	a.flags(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		ctx, stop := interruptible(cmd) // the unfinished file goes
+		defer stop()
 		return a.ask(func(c adminpb.AdminClient) error {
-			h, err := backup(cmd.Context(), c, args[0])
+			h, err := backup(ctx, c, args[0])
 			if err == nil {
 				fmt.Fprintf(a.env.Out, "%s: the state at index %d, %d bytes, by %s\n", args[0], h.Index, h.Size, h.Node)
 			}

@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -94,7 +91,7 @@ func newBench(env *Env) *cobra.Command {
 		if err := cfg.Validate(); err != nil {
 			return &UsageError{err: err}
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interruptible(cmd)
 		defer stop()
 		res, err := bench.Run(ctx, cfg) // an interrupted run reports what it has
 		if res == nil {

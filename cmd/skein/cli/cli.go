@@ -9,7 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -105,6 +108,12 @@ func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, [
 		}
 		return nil
 	}
+}
+
+// interruptible is the command's context, which also ends at SIGINT and SIGTERM: for commands that have something to
+// tidy up or to say then.
+func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 }
 
 // subcommand refuses what is none of a command's subcommands.

@@ -16,11 +16,13 @@ type drain struct {
 
 	// In order: leadership goes, notice passes, clients go, the node's own incarnation ends.
 	transfer func(context.Context) error
-	clients  func(ctx context.Context, rate int, progress func(total, left int)) error
+	clients  func(ctx context.Context, rate func() int) error
 	leave    func(context.Context) error
+	count    func() int // of the clients that are connected
 
 	mu       sync.Mutex
 	rate     int
+	pace     int // the rate of the drain that is under way
 	timeout  time.Duration
 	notice   time.Duration // between not being ready and turning clients away
 	patience time.Duration // with one client
@@ -28,21 +30,25 @@ type drain struct {
 	group  sync.WaitGroup
 	ended  chan struct{} // nil until it is started
 	now    string        // what it does; empty until it is started
-	total  int
-	left   int
+	total  int           // as many clients as were ever seen
 	failed error
 }
 
-// start begins the drain, unless it has begun already, and returns. ctx cuts it short.
+// start begins the drain and returns. ctx cuts it short. One that has begun already goes on, at the new rate
+// if one is given.
 func (d *drain) start(ctx context.Context, rate int, timeout time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if rate > 0 {
+		d.pace = rate
+	}
 	if d.ended != nil {
 		return
 	}
 	if rate <= 0 {
-		rate = d.rate
+		d.pace = d.rate
 	}
+	d.total = d.count()
 	if timeout <= 0 {
 		timeout = d.timeout
 	}
@@ -51,13 +57,13 @@ func (d *drain) start(ctx context.Context, rate int, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	d.group.Go(func() {
 		defer cancel()
-		d.run(ctx, rate)
+		d.run(ctx)
 		close(d.ended)
 	})
 }
 
-func (d *drain) run(ctx context.Context, rate int) {
-	d.logger.Info("drain begins", "rate", rate)
+func (d *drain) run(ctx context.Context) {
+	d.logger.Info("drain begins", "rate", d.currentPace())
 	begin := time.Now()
 	short, cancel := context.WithTimeout(ctx, 5*time.Second)
 	err := d.transfer(short)
@@ -74,11 +80,7 @@ func (d *drain) run(ctx context.Context, rate int) {
 		}
 	}
 	d.set("clients are leaving")
-	err = d.clients(ctx, rate, func(total, left int) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.total, d.left = total, left
-	})
+	err = d.clients(ctx, d.currentPace)
 	if err == nil {
 		d.set("leaving the cluster's service")
 		// Without clients there is nothing that the others must be told soon; without a majority
@@ -96,7 +98,7 @@ func (d *drain) run(ctx context.Context, rate int) {
 	if err != nil {
 		d.now = "drain failed: " + err.Error()
 	}
-	d.logger.Info("drain ended", "took", time.Since(begin).Round(time.Millisecond).String(), "clients", d.total, "left", d.left, "error", err)
+	d.logger.Info("drain ended", "took", time.Since(begin).Round(time.Millisecond).String(), "clients", d.total, "left", d.count(), "error", err)
 }
 
 // adjust changes what a drain goes by.
@@ -104,6 +106,12 @@ func (d *drain) adjust(change func(*drain)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	change(d)
+}
+
+func (d *drain) currentPace() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pace
 }
 
 func (d *drain) noticePeriod() time.Duration {
@@ -141,9 +149,11 @@ func (d *drain) wait() error {
 
 // status is for the admin service.
 func (d *drain) status() (*adminpb.DrainProgress, error) {
+	left := d.count() // those that 'skein get clients' shows, also while some still arrive
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := &adminpb.DrainProgress{Phase: d.now, Total: uint64(d.total), Left: uint64(d.left)}
+	d.total = max(d.total, left)
+	p := &adminpb.DrainProgress{Phase: d.now, Total: uint64(d.total), Left: uint64(left)}
 	if d.ended == nil {
 		return p, nil
 	}

@@ -13,14 +13,14 @@ import (
 	"github.com/skein-mqtt/skein/node/httpd"
 )
 
-func newDrain(clients func(context.Context, int, func(int, int)) error, order *[]string) *drain {
+func newDrain(clients func(context.Context, func() int) error, order *[]string) *drain {
 	return &drain{
 		rate: 7, timeout: time.Minute, logger: slog.New(slog.DiscardHandler),
 		transfer: func(context.Context) error {
 			*order = append(*order, "transfer")
 			return errors.New("not the leader")
 		},
-		clients: clients,
+		clients: clients, count: func() int { return 0 },
 		leave: func(context.Context) error {
 			*order = append(*order, "leave")
 			return nil
@@ -31,17 +31,26 @@ func newDrain(clients func(context.Context, int, func(int, int)) error, order *[
 func TestDrain(t *testing.T) {
 	var order []string
 	step := make(chan struct{})
-	d := newDrain(func(_ context.Context, rate int, progress func(int, int)) error {
-		if rate != 7 {
-			t.Errorf("rate %d", rate)
+	var there atomic.Int64
+	there.Store(4)
+	d := newDrain(func(_ context.Context, rate func() int) error {
+		if r := rate(); r != 7 {
+			t.Errorf("rate %d", r)
 		}
-		progress(5, 3)
+		there.Store(5) // one was just arriving
 		step <- struct{}{}
 		<-step
-		progress(5, 0)
+		there.Store(3)
+		step <- struct{}{}
+		<-step
+		if r := rate(); r != 50 {
+			t.Errorf("rate %d after it was changed", r)
+		}
+		there.Store(0)
 		order = append(order, "clients")
 		return nil
 	}, &order)
+	d.count = func() int { return int(there.Load()) }
 	h := &health{
 		drain: d, inService: func() bool { return true }, grace: 3 * time.Second, quarantined: func() string { return "" },
 		cordoned: func() bool { return false },
@@ -57,6 +66,12 @@ func TestDrain(t *testing.T) {
 		d.start(t.Context(), 0, 0)
 	}
 	<-step
+	if p, err := d.status(); err != nil || p.Total != 5 || p.Left != 5 {
+		t.Errorf("%v %v", p, err)
+	}
+	step <- struct{}{}
+	<-step
+	d.start(t.Context(), 50, 0)
 	if p, err := d.status(); err != nil || p.Done || p.Total != 5 || p.Left != 3 || p.Phase != "clients are leaving" {
 		t.Errorf("%v %v", p, err)
 	}
@@ -83,7 +98,7 @@ func TestDrainNotice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var order []string
 		var asked atomic.Bool
-		d := newDrain(func(context.Context, int, func(int, int)) error {
+		d := newDrain(func(context.Context, func() int) error {
 			asked.Store(true)
 			order = append(order, "clients")
 			return nil
@@ -104,7 +119,7 @@ func TestDrainNotice(t *testing.T) {
 
 func TestDrainCutShort(t *testing.T) {
 	var order []string
-	d := newDrain(func(ctx context.Context, _ int, _ func(int, int)) error {
+	d := newDrain(func(ctx context.Context, _ func() int) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}, &order)

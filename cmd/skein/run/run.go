@@ -221,9 +221,10 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 	n.drain = &drain{
 		rate: cfg.Drain.Rate, timeout: cfg.Drain.Timeout, notice: cfg.Drain.Notice, patience: cfg.Drain.ClientTimeout, logger: n.logger,
 		transfer: n.cluster.HandOver,
-		clients: func(ctx context.Context, rate int, progress func(total, left int)) error {
-			return n.broker.Drain(ctx, rate, n.drain.clientPatience(), progress)
+		clients: func(ctx context.Context, rate func() int) error {
+			return n.broker.Drain(ctx, rate, n.drain.clientPatience())
 		},
+		count: n.broker.Count,
 		leave: n.cluster.Leave,
 	}
 	n.health = &health{
