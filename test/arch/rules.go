@@ -38,6 +38,7 @@ var layers = []struct {
 	{"test", []string{"test", "proto"}},
 	{"examples", []string{"examples", "proto"}},               // they see what any user of the project sees
 	{"test/sim", []string{"node", "cluster", "fsm", "proto"}}, // it joins what cmd joins
+	{"test/e2e", []string{"test", "fsm", "proto"}},            // it reads what a backup holds
 	{"test/bench", []string{"node", "fsm", "proto"}},          // it measures what it is made of
 }
 
