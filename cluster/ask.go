@@ -128,6 +128,9 @@ func (w leaseWay) Leader() string {
 	return id
 }
 
+// Moved holds a token after another node became the leader.
+func (w leaseWay) Moved() <-chan struct{} { return w.c.ledBy }
+
 // Open opens a stream to it. A leader that does not take it in the time of a lease may as well be gone.
 func (w leaseWay) Open(ctx context.Context) (lease.Stream, error) {
 	id, address := w.c.log.Leader()

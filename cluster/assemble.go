@@ -35,7 +35,7 @@ func (c *Cluster) assemble() error {
 		Heartbeat: c.cfg.HeartbeatTimeout, Election: c.cfg.ElectionTimeout, LeaderLease: c.cfg.LeaderLeaseTimeout,
 		SnapshotBytes: c.cfg.SnapshotBytes, Logger: c.cfg.Logger,
 		Hooks: replica.Hooks{
-			Effects: c.effects, Applied: c.appliedTo, Restored: c.restored, LeaderChanged: c.leaderChanged, Fatal: c.fatal,
+			Effects: c.effects, Applied: c.appliedTo, Restored: c.restored, LeaderChanged: c.leaderChanged, Led: c.led, Fatal: c.fatal,
 		},
 	})
 	if err != nil {

@@ -48,7 +48,8 @@ type Cluster struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 	group  sync.WaitGroup
-	failed chan error // holds the first fatal error
+	failed chan error    // holds the first fatal error
+	ledBy  chan struct{} // holds a token: another node leads
 	once   sync.Once
 	closed error
 
@@ -71,7 +72,7 @@ func Open(ctx context.Context, cfg Config, machine *fsm.FSM, handler Handler) (_
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	c := &Cluster{cfg: cfg, fsm: machine, handler: handler, failed: make(chan error, 1)}
+	c := &Cluster{cfg: cfg, fsm: machine, handler: handler, failed: make(chan error, 1), ledBy: make(chan struct{}, 1)}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.self.Store(&fsm.NodeRef{Node: cfg.NodeID})
 	c.waiting = "starting"

@@ -95,6 +95,14 @@ func (c *Cluster) leaderChanged(leads bool, term uint64) {
 	c.leader.Change(leads, term)
 }
 
+// led is called when another node leads.
+func (c *Cluster) led() {
+	select {
+	case c.ledBy <- struct{}{}:
+	default:
+	}
+}
+
 // logReady is called when the log is at hand.
 func (c *Cluster) logReady() {
 	c.early.mu.Lock()

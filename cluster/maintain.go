@@ -9,7 +9,7 @@ import (
 
 const (
 	// maintainEvery is how often a node looks after the members, when it leads.
-	maintainEvery = 100 * time.Millisecond
+	maintainEvery = 250 * time.Millisecond
 	// keepEvery is how often connections to nodes that are gone are closed.
 	keepEvery = 5 * time.Second
 	// caughtUpAgo is how far behind the log a node may be that is given a vote.

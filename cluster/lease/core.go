@@ -14,6 +14,7 @@ type core struct {
 	term uint64
 
 	ready   bool // the term's barrier has passed and the log's clock runs
+	began   time.Duration
 	stepped time.Duration
 	proved  time.Duration      // when a majority last said that this node leads
 	nodes   map[uint64]*holder // by incarnation: those that live in the leader's state machine
@@ -47,7 +48,7 @@ func newCore(cfg Config, term uint64) *core {
 
 // start is the moment from which leases can be granted.
 func (c *core) start(now time.Duration, committed uint64) {
-	c.ready, c.stepped, c.proved = true, now, now
+	c.ready, c.began, c.stepped, c.proved = true, now, now, now
 	c.commits = []commitMark{{now, committed}}
 	for _, h := range c.nodes {
 		h.renewed = now
@@ -148,6 +149,27 @@ func (c *core) grant(now time.Duration, ref fsm.NodeRef) string {
 // proofAfter is how often a leader asks the majority when nobody asks it for a lease, and half of the
 // time that may pass between two answers before it counts as unable.
 func (c *core) proofAfter() time.Duration { return c.cfg.Duration / 4 }
+
+// again is after what time who has just been answered should ask again: at the next beat, which is the same for all,
+// so that one question to the majority, and one moment in which a sleeping processor wakes, is enough for all.
+func (c *core) again(now time.Duration) time.Duration {
+	beat := c.cfg.Duration / beats
+	left := beat - (now-c.began)%beat
+	if left < beat/4 { // it was just a little early
+		left += beat
+	}
+	return left
+}
+
+// verdictIn is the shortest time after which a verdict may be due, at most limit.
+func (c *core) verdictIn(now, limit time.Duration) time.Duration {
+	for _, h := range c.nodes {
+		if !h.condemned {
+			limit = min(limit, h.renewed+c.cfg.Duration+c.cfg.Drift-now+time.Millisecond)
+		}
+	}
+	return limit
+}
 
 // unable is for how long, up to now, nobody could have renewed a lease because this node itself did not
 // hear from a majority: it was starved, or the others were.

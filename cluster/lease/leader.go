@@ -138,6 +138,7 @@ func (l *Leader) Changed(index uint64) {
 	defer l.mu.Unlock()
 	if r := l.now; r != nil && r.core.ready {
 		l.push(r)
+		token(r.kick) // there may be something to clean up
 	}
 }
 
@@ -286,10 +287,12 @@ const handOverAgain = time.Second
 
 // govern gives verdicts, cleans up behind them and moves the log's clock when something is due.
 func (l *Leader) govern(r *reign) {
-	tick := time.NewTicker(l.cfg.Duration / 10)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
-		for _, s := range l.orders(r) {
+		orders, next := l.orders(r)
+		tick.Reset(next)
+		for _, s := range orders {
 			ctx, cancel := context.WithTimeout(r.ctx, appendPatience)
 			err := l.log.Append(ctx, s)
 			cancel()
@@ -309,8 +312,11 @@ func (l *Leader) govern(r *reign) {
 	}
 }
 
-// orders are the commands that are due now.
-func (l *Leader) orders(r *reign) []*fsmpb.System {
+// shortest is how often a leader looks for what is due, at most.
+const shortest = 5 * time.Millisecond
+
+// orders are the commands that are due now, and when to look again.
+func (l *Leader) orders(r *reign) (orders []*fsmpb.System, next time.Duration) {
 	l.mu.Lock()
 	now := l.cfg.Clock()
 	r.core.committed(now, l.log.CommitIndex())
@@ -322,11 +328,12 @@ func (l *Leader) orders(r *reign) []*fsmpb.System {
 	}
 	clock := r.clock(now)
 	lag := r.core.settled(now, l.cfg.Lag)
+	next = r.core.verdictIn(now, l.cfg.Duration/beats)
 	l.mu.Unlock()
-	var orders []*fsmpb.System
 	for _, ref := range down {
 		l.cfg.Logger.Warn("node has not renewed its lease: verdict", "node", ref.Node, "incarnation", ref.Incarnation)
 		orders = append(orders, nodeDown(ref, r.core.term, "it did not renew its lease"))
+		token(r.kick) // to clean up behind it
 	}
 	if ref, ok := l.state.NeedsReap(); ok {
 		orders = append(orders, &fsmpb.System{Op: &fsmpb.System_Reap{Reap: &fsmpb.Reap{Node: ref.Node, Incarnation: ref.Incarnation}}})
@@ -334,14 +341,19 @@ func (l *Leader) orders(r *reign) []*fsmpb.System {
 	}
 	if due, ok := l.state.NextDue(); ok && due <= clock {
 		orders = append(orders, &fsmpb.System{Op: &fsmpb.System_Tick{Tick: &fsmpb.Tick{}}})
+	} else if ok {
+		next = min(next, time.Duration(due-clock)*time.Millisecond)
 	}
 	if l.state.Applied() < lag && now-r.handed > handOverAgain {
 		r.handed = now
 		l.cfg.Logger.Warn("this node leads but is far behind in applying the log: it hands over")
 		l.log.HandOver()
 	}
-	return orders
+	return orders, max(next, shortest)
 }
+
+// gather is how long a leader waits for the requests of all nodes.
+const gather = 2 * time.Millisecond
 
 // verify grants the leases that were asked for: one question to the majority answers all the requests
 // that had arrived before it was put.
@@ -353,6 +365,13 @@ func (l *Leader) verify(r *reign) {
 		case <-r.wake:
 		}
 		l.mu.Lock()
+		if len(r.pending) < len(r.conversations) { // the others ask in this moment, too
+			l.mu.Unlock()
+			if !pause(r.ctx, gather) {
+				return
+			}
+			l.mu.Lock()
+		}
 		asked := r.pending
 		r.pending = make(map[*conversation]*clusterpb.LeaseRequest)
 		due := l.cfg.Clock()-r.core.proved > r.core.proofAfter() // a verdict wants to know, too
@@ -373,6 +392,7 @@ func (l *Leader) answer(r *reign, asked map[*conversation]*clusterpb.LeaseReques
 		r.core.prove(now)
 	}
 	mark := l.mark(r, now)
+	again := uint32(r.core.again(now).Milliseconds()) //nolint:gosec // less than two beats
 	for c, req := range asked {
 		if _, open := r.conversations[c]; !open {
 			continue
@@ -388,7 +408,7 @@ func (l *Leader) answer(r *reign, asked map[*conversation]*clusterpb.LeaseReques
 		}
 		c.say(&clusterpb.LeaseReply{
 			Sequence: req.Sequence, Granted: reason == "", Reason: reason, Watermark: mark,
-			Clock: r.clock(now), Commit: l.log.CommitIndex(), LeaderId: l.self,
+			Clock: r.clock(now), Commit: l.log.CommitIndex(), LeaderId: l.self, AgainMs: again,
 		})
 	}
 }

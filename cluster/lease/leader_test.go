@@ -162,6 +162,7 @@ func (w way) Leader() string {
 	}
 	return ""
 }
+func (w way) Moved() <-chan struct{}                   { return nil }
 func (w way) Open(ctx context.Context) (Stream, error) { return w.p.Local(ctx), nil }
 
 func until(t *testing.T, what string, ok func() bool) {

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/skein-mqtt/skein/proto/clusterpb"
@@ -18,6 +19,8 @@ type Stream interface {
 type Way interface {
 	// Leader names the current leader, as far as this node knows; empty: none.
 	Leader() string
+	// Moved holds a token after another node became the leader.
+	Moved() <-chan struct{}
 	// Open opens a stream to it that ends with ctx.
 	Open(ctx context.Context) (Stream, error)
 }
@@ -25,7 +28,10 @@ type Way interface {
 // lookAgain is how often a node without a leader looks for one.
 const lookAgain = 10 * time.Millisecond
 
-// Run keeps a stream to the leader until ctx ends: requests three times per lease, reports at once
+// beats is how often in its duration a lease is renewed.
+const beats = 4
+
+// Run keeps a stream to the leader until ctx ends: requests several times per lease, reports at once
 // when asked for.
 func (h *Holder) Run(ctx context.Context, way Way) {
 	for ctx.Err() == nil {
@@ -56,6 +62,7 @@ func (h *Holder) converse(ctx context.Context, way Way, leader string) error {
 	}
 	h.opened.Store(true)
 	replies := make(chan struct{}, 1)
+	var again atomic.Int64 // what the newest of them said
 	ended := make(chan error, 1)
 	go func() { // ends with ctx; waited for below
 		for {
@@ -66,24 +73,33 @@ func (h *Holder) converse(ctx context.Context, way Way, leader string) error {
 				return
 			}
 			h.take(r)
+			if r.AgainMs > 0 {
+				again.Store(int64(r.AgainMs))
+			}
 			token(replies)
 		}
 	}()
-	err = h.ask(ctx, stream, way, leader, replies)
+	err = h.ask(ctx, stream, way, leader, replies, &again)
 	cancel()
 	return errors.Join(err, <-ended)
 }
 
-func (h *Holder) ask(ctx context.Context, stream Stream, way Way, leader string, replies <-chan struct{}) error {
-	tick := time.NewTicker(h.cfg.Duration / 3)
+func (h *Holder) ask(ctx context.Context, stream Stream, way Way, leader string, replies <-chan struct{}, again *atomic.Int64) error {
+	beat := h.cfg.Duration / beats
+	tick := time.NewTimer(beat)
 	defer tick.Stop()
-	look := time.NewTicker(h.cfg.Duration / 10)
-	defer look.Stop()
 	heard := time.Now()
 	for {
+		switch {
+		case way.Leader() != leader:
+			return errLeader
+		case time.Since(heard) > 4*h.cfg.Duration:
+			return errSilent
+		}
 		if err := stream.Send(h.request()); err != nil {
 			return err
 		}
+		tick.Reset(beat)
 	wait:
 		for {
 			select {
@@ -95,12 +111,12 @@ func (h *Holder) ask(ctx context.Context, stream Stream, way Way, leader string,
 				break wait
 			case <-replies:
 				heard = time.Now()
-			case <-look.C:
+				if d := time.Duration(again.Swap(0)) * time.Millisecond; 0 < d && d <= 2*beat {
+					tick.Reset(d)
+				}
+			case <-way.Moved():
 				if way.Leader() != leader {
 					return errLeader
-				}
-				if time.Since(heard) > 4*h.cfg.Duration {
-					return errSilent
 				}
 			}
 		}

@@ -113,10 +113,10 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 		}
 		m.keys = ml.Keyring
 	}
-	// Noticed in about a second; the lease decides who serves, so a wrong suspicion costs nothing.
-	ml.ProbeInterval, ml.ProbeTimeout, ml.SuspicionMult = 200*time.Millisecond, 100*time.Millisecond, 3
+	// Noticed in two or three seconds; the lease decides who serves, so a wrong suspicion costs nothing.
+	ml.ProbeInterval, ml.ProbeTimeout, ml.SuspicionMult = 500*time.Millisecond, 250*time.Millisecond, 3
 	ml.SuspicionMaxTimeoutMult = 2 // where nobody is left who could confirm it
-	ml.GossipInterval, ml.PushPullInterval = 100*time.Millisecond, 3*time.Second
+	ml.GossipInterval, ml.PushPullInterval = 200*time.Millisecond, 3*time.Second
 	ml.TCPTimeout = 2 * time.Second
 	ml.DeadNodeReclaimTime = time.Millisecond // the name is that of a locked folder: it may have moved at once
 	ml.Delegate, ml.Events = notes{m}, events{m}

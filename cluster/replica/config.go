@@ -84,10 +84,16 @@ type Hooks struct {
 	// LeaderChanged tells that this node began to lead in a term, or that it stopped, in order. It must
 	// not block.
 	LeaderChanged func(leads bool, term uint64)
+	// Led tells that another server than before leads, as far as this one knows. It must not block.
+	Led func()
 	// Fatal tells, at most once, that this node must stop: its disk failed or an entry can't be read.
 	// Nothing is applied any more. It must not block, nor call Close.
 	Fatal func(error)
 }
+
+// commitTimeout is how often raft looks whether a follower lacks anything. Commits are told without it, see pipe; it is
+// only for entries that were more than maxAppendEntries at once.
+const commitTimeout = 150 * time.Millisecond
 
 func (c Config) withDefaults() Config {
 	if c.Heartbeat == 0 {
@@ -109,7 +115,7 @@ func (c Config) withDefaults() Config {
 		c.Window = DefaultWindow
 	}
 	if c.commitTimeout == 0 {
-		c.commitTimeout = 50 * time.Millisecond
+		c.commitTimeout = commitTimeout
 	}
 	if c.stall == 0 {
 		c.stall = stallAfter
@@ -134,7 +140,7 @@ func (c Config) validate() error {
 	bad(c.Dial != nil, "the way to dial other nodes")
 	bad(c.FSM != nil, "the state machine")
 	h := c.Hooks
-	bad(h.Effects != nil && h.Applied != nil && h.Restored != nil && h.LeaderChanged != nil && h.Fatal != nil, "a hook")
+	bad(h.Effects != nil && h.Applied != nil && h.Restored != nil && h.LeaderChanged != nil && h.Led != nil && h.Fatal != nil, "a hook")
 	if err := raft.ValidateConfig(c.raft()); err != nil && c.ID != "" {
 		errs = append(errs, fmt.Errorf("replica: raft's timeouts: %w", err))
 	}

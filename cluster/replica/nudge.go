@@ -14,8 +14,8 @@ import (
 //   - It travels inside raft's own pipeline. As a call of its own it would overtake entries.
 //   - PrevLogEntry and LeaderCommitIndex are both the applied index. A follower clamps the commit index to
 //     its own last entry, not to PrevLogEntry: a higher one could commit entries that were never matched.
-//   - Header, term and leader are those of raft's last request on this pipeline, never those of the moment:
-//     this node may have been deposed. So the worst that a late nudge does is to confirm, once, the leader
+//   - Header, term and leader are those of raft's last request on this pipeline, or of the one that it ended its
+//     catching up with before it opened the pipeline, never those of the moment: this node may have been deposed. So the worst that a late nudge does is to confirm, once, the leader
 //     of the term that it names.
 
 // mark is an applied entry.
@@ -32,10 +32,30 @@ type pipe struct {
 	group sync.WaitGroup
 	once  sync.Once
 
-	mu     sync.Mutex // held while sending: a pipeline's sends must not be concurrent
-	last   *raft.AppendEntriesRequest
-	sent   uint64 // the follower has been sent everything up to here
-	commit uint64 // the follower has been told of this commit index
+	mu sync.Mutex // held while sending: a pipeline's sends must not be concurrent
+	state
+}
+
+// state is what raft's requests to a follower have told it.
+type state struct {
+	last   *raft.AppendEntriesRequest // the header, term and leader of the last one, without its entries
+	sent   uint64                     // the follower has been sent everything up to here
+	commit uint64                     // the follower has been told of this commit index
+}
+
+// after is the state after one more request, in place.
+func (s *state) after(q *raft.AppendEntriesRequest) *state {
+	if s.last == nil || s.last.Term != q.Term {
+		//lint:ignore SA1019 raft still sets Leader
+		s.last = &raft.AppendEntriesRequest{RPCHeader: q.RPCHeader, Term: q.Term, Leader: q.Leader}
+	}
+	s.commit = max(s.commit, q.LeaderCommitIndex)
+	if n := len(q.Entries); n > 0 {
+		s.sent = q.Entries[n-1].Index
+	} else {
+		s.sent = max(s.sent, q.PrevLogEntry)
+	}
+	return s
 }
 
 // AppendEntriesPipeline implements raft.Transport.
@@ -44,32 +64,39 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return t.newPipe(inner), nil
+	t.mu.Lock()
+	known := t.sent[id]
+	t.mu.Unlock()
+	return t.newPipe(inner, known), nil
 }
 
-func (t *Transport) newPipe(inner raft.AppendPipeline) *pipe {
+// newPipe wraps a pipeline to a follower. known: what was sent to it before, may be nil.
+func (t *Transport) newPipe(inner raft.AppendPipeline, known *state) *pipe {
 	p := &pipe{
 		AppendPipeline: inner, t: t,
 		wake: make(chan struct{}, 1), ready: make(chan raft.AppendFuture), stop: make(chan struct{}),
 	}
+	if known != nil {
+		p.state = *known
+	}
 	t.mu.Lock()
 	t.pipes[p] = struct{}{}
+	p.want.Store(t.newest)
 	t.mu.Unlock()
+	p.rouse() // the follower may not know what was committed meanwhile
 	p.group.Go(p.run)
 	p.group.Go(p.forward)
 	return p
 }
 
 // Applied tells the followers that the entry at index is committed. It is called on the goroutine that
-// applies the log when this node has applied that entry. It never waits for the network, and does nothing
+// applies the log when this node has applied that entry. It never waits for the network, and sends nothing
 // on a follower, which has no pipelines.
 func (t *Transport) Applied(index, term uint64) {
+	m := &mark{index, term}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.pipes) == 0 {
-		return
-	}
-	m := &mark{index, term}
+	t.newest = m
 	for p := range t.pipes {
 		p.want.Store(m)
 		p.rouse()
@@ -100,12 +127,7 @@ func (p *pipe) send(q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse)
 	if err != nil {
 		return nil, err
 	}
-	p.last, p.commit = q, max(p.commit, q.LeaderCommitIndex)
-	if n := len(q.Entries); n > 0 {
-		p.sent = q.Entries[n-1].Index
-	} else {
-		p.sent = max(p.sent, q.PrevLogEntry)
-	}
+	p.after(q)
 	return f, nil
 }
 

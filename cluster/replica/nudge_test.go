@@ -36,10 +36,7 @@ func TestFollowersHearOfCommitsAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What is sent before raft has its pipelines is told with the next entry only.
-	w.until("followers hear of a commit", func() bool {
-		entry()
-		time.Sleep(50 * time.Millisecond)
+	w.until("followers hear of what was committed before raft had its pipelines", func() bool {
 		return w.all[0].Applied() == w.all[1].Applied() && w.all[1].Applied() == w.all[2].Applied()
 	})
 	for range 50 {
@@ -158,7 +155,7 @@ func TestNudgeRules(t *testing.T) {
 func TestNudgeAfterLateEntry(t *testing.T) {
 	l := &line{}
 	tr := &Transport{pipes: make(map[*pipe]struct{})}
-	p := tr.newPipe(l)
+	p := tr.newPipe(l, nil)
 	tr.Applied(10, 5)
 	if _, err := p.AppendEntries(&raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 9, LeaderCommitIndex: 9, Entries: []*raft.Log{{Index: 10, Term: 5}}}, nil); err != nil {
 		t.Fatal(err)

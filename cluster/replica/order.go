@@ -82,7 +82,11 @@ func (r *Replica) VerifyLeader() error {
 		return ErrClosed
 	}
 	defer r.leave()
-	return explain(r.raft.VerifyLeader().Error())
+	f := r.raft.VerifyLeader()
+	if t, ok := r.cfg.Transport.(*Transport); ok {
+		defer t.Question()()
+	}
+	return explain(f.Error())
 }
 
 // Transfer hands leadership to a server, or, without an id, to whoever has most of the log.

@@ -71,8 +71,9 @@ func Open(cfg Config) (_ *Replica, err error) {
 		}
 	}()
 	r.machine = &machine{r: r, nudge: func(uint64, uint64) {}}
-	if t, ok := cfg.Transport.(interface{ Applied(index, term uint64) }); ok {
+	if t, ok := cfg.Transport.(*Transport); ok {
 		r.machine.nudge = t.Applied
+		t.Pace(cfg.LeaderLease)
 	}
 	if err := r.openFiles(); err != nil {
 		return nil, err

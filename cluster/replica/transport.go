@@ -22,9 +22,12 @@ const (
 type Transport struct {
 	*raft.NetworkTransport
 	layer *layer
+	pace  *pacer
 
-	mu    sync.Mutex
-	pipes map[*pipe]struct{}
+	mu     sync.Mutex
+	pipes  map[*pipe]struct{}
+	newest *mark                    // the last entry that this node applied while it led
+	sent   map[raft.ServerID]*state // by the last request outside of a pipeline
 }
 
 // NewTransport makes a transport over layer, whose Addr must be how the other servers reach this one.
@@ -35,13 +38,42 @@ func NewTransport(over raft.StreamLayer, logger *slog.Logger) *Transport {
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: l, MaxPool: idleConns, Timeout: rpcTimeout, Logger: newRaftLogger(logger),
 		}),
-		layer: l, pipes: make(map[*pipe]struct{}),
+		layer: l, pace: newPacer(), pipes: make(map[*pipe]struct{}), sent: make(map[raft.ServerID]*state),
 	}
 }
 
 // Interrupt fails what is under way: calls to servers that do not answer would hold up a shutdown.
 // Nothing goes out or comes in afterwards.
-func (t *Transport) Interrupt() { t.layer.interrupt() }
+func (t *Transport) Interrupt() {
+	t.pace.close()
+	t.layer.interrupt()
+}
+
+// AppendEntries implements raft.Transport: for heartbeats, which may be held for a moment, and for what is sent
+// outside of a pipeline.
+func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
+	if isHeartbeat(q) {
+		t.pace.wait(id)
+		return t.NetworkTransport.AppendEntries(id, target, q, r)
+	}
+	err := t.NetworkTransport.AppendEntries(id, target, q, r)
+	if err == nil && r.Success {
+		t.mu.Lock()
+		t.sent[id] = new(state).after(q)
+		t.mu.Unlock()
+	}
+	return err
+}
+
+// Pace lets heartbeats be held, by less than what raft calls the leader's lease.
+func (t *Transport) Pace(leaderLease time.Duration) {
+	t.pace.mu.Lock()
+	defer t.pace.mu.Unlock()
+	t.pace.gap = gapOf(leaderLease)
+}
+
+// Question is called after raft was asked whether this node leads; answered, when it knows.
+func (t *Transport) Question() (answered func()) { return t.pace.question() }
 
 // Close ends the transport and returns when no call from another server is being served any more: raft
 // takes heartbeats on the connection's goroutine, and may write its term to disk for one. Raft calls it when

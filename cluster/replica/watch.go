@@ -28,6 +28,7 @@ func (r *Replica) watch() {
 		if id != "" && id != last {
 			last = id
 			r.leaders.Add(1)
+			r.cfg.Hooks.Led()
 		}
 		nowLeads, nowTerm := r.standing()
 		nowLeads = nowLeads && !over

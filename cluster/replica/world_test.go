@@ -131,6 +131,7 @@ func (n *node) tryOpen() error {
 				n.restores.Add(1)
 			},
 			LeaderChanged: n.noteLeader,
+			Led:           func() {},
 			Fatal:         n.noteFatal,
 		},
 	}

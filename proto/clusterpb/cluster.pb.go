@@ -402,6 +402,7 @@ type LeaseReply struct {
 	Clock         int64                  `protobuf:"varint,5,opt,name=clock,proto3" json:"clock,omitempty"`         // the log's clock at the leader, ms
 	Commit        uint64                 `protobuf:"varint,6,opt,name=commit,proto3" json:"commit,omitempty"`       // the leader's commit index
 	LeaderId      string                 `protobuf:"bytes,7,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	AgainMs       uint32                 `protobuf:"varint,8,opt,name=again_ms,json=againMs,proto3" json:"again_ms,omitempty"` // the node should ask again after so long, so that all ask at once; 0: as it likes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -483,6 +484,13 @@ func (x *LeaseReply) GetLeaderId() string {
 		return x.LeaderId
 	}
 	return ""
+}
+
+func (x *LeaseReply) GetAgainMs() uint32 {
+	if x != nil {
+		return x.AgainMs
+	}
+	return 0
 }
 
 type LinkData struct {
@@ -1172,7 +1180,7 @@ const file_proto_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
 	"want_lease\x18\x04 \x01(\bR\twantLease\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12\x14\n" +
-	"\x05clock\x18\x06 \x01(\x03R\x05clock\"\xc3\x01\n" +
+	"\x05clock\x18\x06 \x01(\x03R\x05clock\"\xde\x01\n" +
 	"\n" +
 	"LeaseReply\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x18\n" +
@@ -1181,7 +1189,8 @@ const file_proto_clusterpb_cluster_proto_rawDesc = "" +
 	"\twatermark\x18\x04 \x01(\x04R\twatermark\x12\x14\n" +
 	"\x05clock\x18\x05 \x01(\x03R\x05clock\x12\x16\n" +
 	"\x06commit\x18\x06 \x01(\x04R\x06commit\x12\x1b\n" +
-	"\tleader_id\x18\a \x01(\tR\bleaderId\"\x9f\x01\n" +
+	"\tleader_id\x18\a \x01(\tR\bleaderId\x12\x19\n" +
+	"\bagain_ms\x18\b \x01(\rR\aagainMs\"\x9f\x01\n" +
 	"\bLinkData\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x16\n" +

@@ -233,6 +233,11 @@ func (m *LeaseReply) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.AgainMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AgainMs))
+		i--
+		dAtA[i] = 0x40
+	}
 	if len(m.LeaderId) > 0 {
 		i -= len(m.LeaderId)
 		copy(dAtA[i:], m.LeaderId)
@@ -971,6 +976,9 @@ func (m *LeaseReply) SizeVT() (n int) {
 	l = len(m.LeaderId)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.AgainMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.AgainMs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -1890,6 +1898,25 @@ func (m *LeaseReply) UnmarshalVT(dAtA []byte) error {
 			}
 			m.LeaderId = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AgainMs", wireType)
+			}
+			m.AgainMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AgainMs |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -4184,6 +4211,25 @@ func (m *LeaseReply) UnmarshalVTUnsafe(dAtA []byte) error {
 			}
 			m.LeaderId = stringValue
 			iNdEx = postIndex
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AgainMs", wireType)
+			}
+			m.AgainMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AgainMs |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
