@@ -16,14 +16,14 @@ var elsewhere = map[string]string{
 	"cluster.grace":                    "test/e2e.testMinority",
 	"disk.low_bytes":                   "test/e2e.testDiskLow",
 	"disk.low_percent":                 "node/disk.TestLow",
-	"mqtt.max_connections_per_address": "node/broker.TestPerAddress",
-	"mqtt.max_connect_rate":            "node/broker.TestConnectRate",
-	"mqtt.max_message_rate":            "node/broker.TestSlowedDown",
-	"mqtt.max_byte_rate":               "node/broker.TestRateDisconnects",
-	"mqtt.rate_policy":                 "node/broker.TestRateDisconnects",
-	"mqtt.max_retained_messages":       "node/broker.TestRetainedLimits",
-	"mqtt.max_retained_bytes":          "node/broker.TestRetainedLimits",
-	"auth.max_failures":                "node/auth.TestFailures",
+	"mqtt.max_connections_per_address": "test/e2e.TestLimitsOfConnections",
+	"mqtt.max_connect_rate":            "test/e2e.TestLimitsOfConnections",
+	"mqtt.max_message_rate":            "test/e2e.TestLimitsOfRates",
+	"mqtt.max_byte_rate":               "test/e2e.TestLimitsOfRates",
+	"mqtt.rate_policy":                 "test/e2e.TestLimitsOfRates",
+	"mqtt.max_retained_messages":       "test/e2e.TestLimitsOfRetained",
+	"mqtt.max_retained_bytes":          "test/e2e.TestLimitsOfRetained",
+	"auth.max_failures":                "test/e2e.TestLimitOfFailures",
 }
 
 // TestLimits: a transcript, or a test, reaches each limit in the README's table and sees it counted. (That
