@@ -50,12 +50,12 @@ func TestRetainedScan(t *testing.T) {
 				}
 			}
 			sort.Strings(want)
-			table.scan(f, func(m *Message) bool { got = append(got, m.Topic); return true })
+			table.scan(f, "", func(m *Message) bool { got = append(got, m.Topic); return true })
 			if !slices.Equal(got, want) {
 				t.Fatalf("%q:\n got %q\nwant %q", f, got, want)
 			}
 			n := 0
-			table.scan(f, func(*Message) bool { n++; return n < 2 })
+			table.scan(f, "", func(*Message) bool { n++; return n < 2 })
 			if n > 2 || n > len(want) {
 				t.Fatalf("%q went on after false: %d", f, n)
 			}

@@ -142,34 +142,74 @@ func (f *FSM) Session(clientID string) (SessionInfo, bool) {
 	return c.info(), true
 }
 
+// turn is how many records a list reads at a time: nobody waits for longer than that takes, however long the list
+// and however few of it are wanted.
+const turn = 256
+
 // Sessions calls fn for the persistent sessions by client id, from the given one on, until fn says
-// false.
+// false. It is read in turns, between which the log goes on.
 func (f *FSM) Sessions(from string, fn func(SessionInfo) bool) { f.list(from, false, fn) }
 
 // CleanClients is Sessions for the clean clients.
 func (f *FSM) CleanClients(from string, fn func(SessionInfo) bool) { f.list(from, true, fn) }
 
 func (f *FSM) list(from string, clean bool, fn func(SessionInfo) bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	f.clients.order.Ascend(&client{id: from}, func(c *client) bool {
-		return (c.sess == nil) != clean || fn(c.info())
-	})
+	page := make([]SessionInfo, 0, turn)
+	for more := true; more; {
+		page = page[:0]
+		from, more = f.inTurn(from, func(c *client) int {
+			if (c.sess == nil) == clean {
+				page = append(page, c.info())
+			}
+			return 0
+		})
+		for i := range page {
+			if !fn(page[i]) {
+				return
+			}
+		}
+	}
 }
 
 // Subscriptions calls fn for the persistent sessions' subscriptions by client id, from the given
-// one on, until fn says false.
+// one on, until fn says false. It is read in turns, as Sessions is.
 func (f *FSM) Subscriptions(from string, fn func(clientID string, s Subscription) bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	f.clients.order.Ascend(&client{id: from}, func(c *client) bool {
-		for _, s := range c.subs {
-			if !fn(c.id, s.public()) {
-				return false
+	type row struct {
+		client string
+		sub    Subscription
+	}
+	page := make([]row, 0, turn)
+	for more := true; more; {
+		page = page[:0]
+		from, more = f.inTurn(from, func(c *client) int {
+			for _, s := range c.subs {
+				page = append(page, row{c.id, s.public()})
+			}
+			return len(c.subs)
+		})
+		for i := range page {
+			if !fn(page[i].client, page[i].sub) {
+				return
 			}
 		}
+	}
+}
+
+// inTurn shows the clients of one turn, from the given id on. fn tells how much more than one record a client was. It
+// returns where the next turn begins, and whether there is any.
+func (f *FSM) inTurn(from string, fn func(*client) int) (next string, more bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n := 0
+	f.clients.order.Ascend(&client{id: from}, func(c *client) bool {
+		if more = n >= turn; more {
+			next = c.id
+			return false
+		}
+		n += 1 + fn(c)
 		return true
 	})
+	return next, more
 }
 
 // View is a session as its owner sees it when it connects.

@@ -68,7 +68,7 @@ type retainedRead struct{ sub *subscription }
 func (f *FSM) finishReads() {
 	for _, r := range f.reads {
 		s := r.sub
-		f.retained.scan(s.filter.name, func(m *Message) bool {
+		f.retained.scan(s.filter.name, "", func(m *Message) bool {
 			if m.expired(f.now) || s.noLocal && m.Publisher == s.client.id {
 				return true
 			}
@@ -85,8 +85,34 @@ func (f *FSM) finishReads() {
 func (f *FSM) Retained(filter string, fn func(*Message) bool) (index uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	f.retained.scan(filter, func(m *Message) bool { return m.expired(f.now) || fn(m) })
+	f.retained.scan(filter, "", func(m *Message) bool { return m.expired(f.now) || fn(m) })
 	return f.applied
+}
+
+// ListRetained calls fn for the retained messages that match a filter and whose topics are behind a given one, in topic
+// order, until it says false. It is read in turns, between which the log goes on.
+func (f *FSM) ListRetained(filter, after string, fn func(*Message) bool) {
+	page := make([]*Message, 0, turn)
+	for {
+		page = page[:0]
+		f.mu.RLock()
+		f.retained.scan(filter, after, func(m *Message) bool {
+			if m.Topic > after && !m.expired(f.now) {
+				page = append(page, m)
+			}
+			return len(page) < turn
+		})
+		f.mu.RUnlock()
+		for _, m := range page {
+			if !fn(m) {
+				return
+			}
+			after = m.Topic
+		}
+		if len(page) < turn {
+			return
+		}
+	}
 }
 
 // RetainedUse is how many retained messages there are, and how large they are together.
@@ -108,8 +134,8 @@ func (f *FSM) RetainedSize(topic string) (had bool, bytes uint64) {
 }
 
 // scan visits the messages whose topics match, in topic order. Its cost grows with the matches
-// and with the distinct values at the levels of a +, not with the table.
-func (t *retainedTable) scan(filter string, fn func(*Message) bool) {
+// and with the distinct values at the levels of a +, not with the table. It begins at a topic.
+func (t *retainedTable) scan(filter, begin string, fn func(*Message) bool) {
 	if !strings.ContainsAny(filter, "+#") {
 		if row, ok := t.rows.Get(retainedRow{topic: filter}); ok {
 			fn(row.message)
@@ -117,7 +143,7 @@ func (t *retainedTable) scan(filter string, fn func(*Message) bool) {
 		return
 	}
 	levels := strings.Split(filter, "/")
-	from := literalPrefix(levels)
+	from := max(literalPrefix(levels), begin)
 	for again := true; again; {
 		again = false
 		t.rows.Ascend(retainedRow{topic: from}, func(row retainedRow) bool {

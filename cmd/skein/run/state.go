@@ -98,10 +98,7 @@ func (s state) Retained(filter, after string, fn func(*adminpb.Retained) bool) {
 	if filter == "" {
 		filter = "#"
 	}
-	s.fsm.Retained(filter, func(m *fsm.Message) bool {
-		if m.Topic <= after {
-			return true
-		}
+	s.fsm.ListRetained(filter, after, func(m *fsm.Message) bool {
 		return fn(&adminpb.Retained{
 			Topic: m.Topic, Qos: uint32(m.QoS), Payload: m.Payload, Stored: m.Stored, Expires: m.Expires, Publisher: m.Publisher,
 		})
