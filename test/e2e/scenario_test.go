@@ -53,11 +53,18 @@ func testScenarioPython(t *testing.T, c *h.Cluster) {
 	})
 }
 
-func testScenarioMQTTjs(t *testing.T, c *h.Cluster) {
+// nodejs is the command of an interpreter that has mqtt.js.
+func nodejs(t *testing.T) []string {
+	t.Helper()
 	node := []string{"env", "NODE_PATH=" + os.Getenv("NODE_PATH") + ":/usr/share/nodejs", "node"} // where Debian's packages are
 	if exec.Command(node[0], append(node[1:], "-e", "require('mqtt')")...).Run() != nil {
 		t.Skip("needs Node.js with mqtt.js (Debian: node-mqtt)")
 	}
+	return node
+}
+
+func testScenarioMQTTjs(t *testing.T, c *h.Cluster) {
+	node := nodejs(t)
 	scenarios(t, c, [2]string{"mqtt", "ws"}, func(version, transport string) []string {
 		return append(slices.Clone(node), "testdata/scenario.js", map[string]string{"3.1.1": "4", "5.0": "5"}[version], transport)
 	})
