@@ -26,6 +26,8 @@ type Policy struct {
 	Versions []mqtt.Version // that they may speak; empty: all
 	// Anonymous tells whether those without a user name are let in; nil: Access says so.
 	Anonymous *bool
+	// Mount stands before all of their topics, and ends in a slash; empty: nothing does.
+	Mount string
 }
 
 // judge tells whether a CONNECT that is in order may come in here.
@@ -82,7 +84,9 @@ type Rights interface {
 }
 
 // mayReceive tells whether the client may have a message of a topic. Its CONNECT has been judged.
-func (c *client) mayReceive(topic string) bool { return c.rights == nil || c.rights.MayReceive(topic) }
+func (c *client) mayReceive(topic string) bool {
+	return c.sees(topic) && (c.rights == nil || c.rights.MayReceive(topic))
+}
 
 func (c *client) mayPublish(topic string) bool { return c.rights == nil || c.rights.MayPublish(topic) }
 

@@ -45,6 +45,7 @@ type client struct {
 	conn     *conn.Conn
 	listener string   // fixed
 	identity Identity // fixed
+	mount    string   // fixed: stands before its topics
 	rights   Rights   // fixed once its CONNECT is proposed; nil: everything
 	opened   time.Time
 	at       int // in Broker.conns, whose mutex guards it
@@ -116,6 +117,9 @@ func (b *Broker) Serve(c *conn.Conn, listener string, done func()) error {
 // may return before. listener is for people. After ErrFull the connection ends by itself.
 func (b *Broker) ServeAs(c *conn.Conn, listener string, id Identity, done func()) error {
 	cl := &client{b: b, conn: c, listener: listener, identity: id, opened: time.Now()}
+	if id.Policy != nil {
+		cl.mount = id.Policy.Mount
+	}
 	cl.deadline.Store(conn.Tick() + ticks(b.cfg.ConnectTimeout))
 	b.mu.Lock()
 	limit, full := b.crowded(c)

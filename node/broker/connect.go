@@ -29,6 +29,9 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	if code := c.identity.judge(p); code != mqtt.Success {
 		return c.refuse(code, ba)
 	}
+	if code := c.mountWill(p); code != mqtt.Success {
+		return c.refuse(code, ba)
+	}
 	if id := c.identity; id.Verified {
 		p.Username, p.HasUsername, p.Password = id.Username, true, nil
 	}
@@ -229,9 +232,9 @@ func (c *client) connected(r fsm.Result) {
 		Version: c.version, Persistent: r.Session != nil, Window: c.info.window, Span: b.cfg.span(),
 		MaxPacket: c.connect.MaxPacketSize, AliasOut: c.connect.TopicAliasMaximum, AliasIn: b.cfg.TopicAliasMaximum,
 		ReceiveMax: int(b.cfg.ReceiveMaximum), MaxQueued: int(b.cfg.MaxQueuedMessages), MaxBytes: int(b.cfg.MaxQueuedBytes),
-		Full: b.cfg.QueuePolicy,
+		Full: b.cfg.QueuePolicy, Mount: c.mount,
 	}
-	if c.rights != nil {
+	if c.rights != nil || c.mount != "" {
 		cfg.Allowed = c.mayReceive
 	}
 	if b.cfg.Tracer != nil {

@@ -98,7 +98,7 @@ func (c *client) write(m *message, qos byte, retain bool, ids []uint32, id uint1
 		s := m.subject()
 		t.Step(&s, trace.Sent, c.info.id, trace.Step{PacketID: id, Index: m.index, Detail: sentAt(qos)})
 	}
-	if len(ids) > 0 || c.sess.Aliased() {
+	if len(ids) > 0 || c.sess.Unshared() {
 		h := m.header(qos, retain)
 		h.PacketID = id
 		out := conn.Grow(c.conn.Out(), mqtt.PublishSize(c.version, h, len(m.topic), ids, len(m.props), len(m.payload))+8)

@@ -93,6 +93,10 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 	if err := b.badTopic(b.cfg.topicLimits().ValidateName(name)); err != nil { // [MQTT-3.3.2-2]
 		return nil, &mqtt.Error{Code: mqtt.TopicNameInvalid, Msg: err.Error()}
 	}
+	outside := c.outside(name)
+	if name, err = c.whole(name); err != nil {
+		return nil, &mqtt.Error{Code: mqtt.TopicNameInvalid, Msg: "below its listener's mount point: " + b.badTopic(err).Error()}
+	}
 	b.stats.received[m.QoS].Add(1)
 	c.seen.messagesIn++
 	if verdict == session.Repeat {
@@ -104,7 +108,7 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		topic: name, payload: m.Payload, props: m.Props, qos: m.QoS, retain: m.Retain,
 		hasExpiry: m.HasExpiry, expiry: m.Expiry, id: m.PacketID, slot: slot,
 	}
-	allowed := !reserved(name) && c.mayPublish(name)
+	allowed := !outside && !reserved(name) && c.mayPublish(name)
 	c.traceReceived(p, allowed)
 	if !allowed {
 		c.drop(fsm.ReasonNotAllowed, 1)

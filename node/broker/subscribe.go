@@ -62,7 +62,13 @@ func (c *client) verdict(f *mqtt.Subscription, id uint32) (s fsm.Subscription, c
 	if err != nil || c.b.badTopic(cfg.topicLimits().ValidateFilter(f.Filter)) != nil {
 		return s, mqtt.TopicFilterInvalid
 	}
+	outside := c.outside(filter)
+	if filter, err = c.whole(filter); err != nil {
+		return s, mqtt.TopicFilterInvalid
+	}
 	switch {
+	case outside:
+		return s, mqtt.NotAuthorized
 	case shared && !cfg.SharedAvailable:
 		c.b.reached(LimitShared)
 		return s, mqtt.SharedSubscriptionsNotSupported
@@ -316,6 +322,7 @@ func (c *client) startUnsubscribe(p *mqtt.Unsubscribe, slot uint64, ba *conn.Bat
 	var gone []subKey
 	for i, f := range p.Filters {
 		group, filter, _, _ := topic.ParseShare(f) // the codec has checked it
+		filter = c.mount + filter
 		k := subKey{filter, group}
 		if !c.mayUnsubscribe(filter) {
 			done.codes[i] = byte(mqtt.NotAuthorized)
@@ -327,7 +334,7 @@ func (c *client) startUnsubscribe(p *mqtt.Unsubscribe, slot uint64, ba *conn.Bat
 			done.codes[i] = byte(mqtt.NoSubscriptionExisted)
 			continue
 		}
-		c.b.tellClient(c.info.id, event.Unsubscribed, "from "+f)
+		c.b.tellClient(c.info.id, event.Unsubscribed, "from "+f+c.below())
 		gone = append(gone, k)
 		b.local.remove(s)
 		delete(c.subs, k)

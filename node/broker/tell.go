@@ -61,9 +61,9 @@ func (c *client) tellSubscribed(p *mqtt.Subscribe, codes []byte) {
 	var granted, refused []string
 	for i := range p.Filters {
 		if code := mqtt.ReasonCode(codes[i]); code.Failed() {
-			refused = append(refused, fmt.Sprintf("%s (%s)", p.Filters[i].Filter, code))
+			refused = append(refused, fmt.Sprintf("%s%s (%s)", p.Filters[i].Filter, c.below(), code))
 		} else {
-			granted = append(granted, fmt.Sprintf("%s at QoS %d", p.Filters[i].Filter, codes[i]))
+			granted = append(granted, fmt.Sprintf("%s%s at QoS %d", p.Filters[i].Filter, c.below(), codes[i]))
 		}
 	}
 	if len(granted) > 0 {
@@ -72,6 +72,14 @@ func (c *client) tellSubscribed(p *mqtt.Subscribe, codes []byte) {
 	if len(refused) > 0 {
 		c.b.cfg.Events.Add(event.Event{Kind: event.Subscribed, Warning: true, Client: c.info.id, Message: "refused: " + briefly(refused)})
 	}
+}
+
+// below says where a client's filters count, if that is not everywhere.
+func (c *client) below() string {
+	if c.mount == "" {
+		return ""
+	}
+	return " below " + c.mount
 }
 
 // briefly names a few of many.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/skein-mqtt/skein/proto/topic"
 )
 
 // Spec is what a listener's URL says.
@@ -28,6 +30,8 @@ type Spec struct {
 	Versions []int
 	// Anonymous tells whether clients without a user name are let in; nil: as the node is configured.
 	Anonymous *bool
+	// Mount stands before all topics of its clients, and ends in a slash; empty: nothing does.
+	Mount string
 
 	Pairs             []Pair // tls, wss, quic: the first is for clients that name no host, or an unknown one
 	CA                string
@@ -52,7 +56,7 @@ func (s *Spec) minVersion() uint16 { return max(s.MinVersion, tls.VersionTLS12) 
 func (s *Spec) Authenticates() bool { return s.RequireClientCert || s.Keys != "" }
 
 // ofAll are the settings that every listener has.
-var ofAll = []string{"max_connections", "protocol_versions", "allow_anonymous"}
+var ofAll = []string{"max_connections", "protocol_versions", "allow_anonymous", "mount_point"}
 
 var ofCertificates = []string{
 	"cert", "key", "ocsp", "ca", "crl", "require_client_cert", "use_identity_as_username",
@@ -159,6 +163,12 @@ func (s *Spec) admission(query url.Values) error {
 			return fmt.Errorf("allow_anonymous wants true or false, not %q", text)
 		}
 		s.Anonymous = &yes
+	}
+	if text := query.Get("mount_point"); text != "" {
+		s.Mount = strings.TrimSuffix(text, "/") + "/"
+		if strings.HasPrefix(s.Mount, "$") || topic.ValidateName(s.Mount) != nil {
+			return fmt.Errorf("mount_point wants the beginning of a topic, without + and # and not in $, not %q", text)
+		}
 	}
 	return nil
 }

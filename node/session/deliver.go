@@ -243,12 +243,13 @@ func (s *Session) undeliverable(e *fsm.Entry, now int64) fsm.Reason {
 	return fsm.ReasonNone
 }
 
-// TooLarge says whether a PUBLISH of these sizes exceeds the client's Maximum Packet Size
+// TooLarge says whether a PUBLISH of these sizes, the topic's with its mount point, exceeds the client's Maximum Packet Size
 // [MQTT-3.1.2-24].
 func (s *Session) TooLarge(topic int, ids []uint32, qos byte, expiry bool, props, payload int) bool {
 	if s.cfg.MaxPacket == 0 {
 		return false
 	}
+	topic -= len(s.cfg.Mount)
 	h := mqtt.PublishHeader{QoS: qos, HasExpiry: expiry}
 	return mqtt.PublishSize(s.cfg.Version, h, topic, ids, props, payload) > int(s.cfg.MaxPacket)
 }
@@ -271,8 +272,9 @@ func (s *Session) appendPublish(dst []byte, e *fsm.Entry, seq uint64, dup bool, 
 // SecondsLeft rounds what is left of a message's expiry up, to at least one second.
 func SecondsLeft(expires, now int64) uint32 { return uint32(max(1, (expires-now+999)/1000)) }
 
-// AppendPublish encodes one PUBLISH, with a topic alias where the client allows them.
+// AppendPublish encodes one PUBLISH, without the mount point, and with a topic alias where the client allows them.
 func (s *Session) AppendPublish(dst []byte, h mqtt.PublishHeader, topic string, ids []uint32, props, payload []byte) []byte {
+	topic = strings.TrimPrefix(topic, s.cfg.Mount)
 	if s.cfg.AliasOut > 0 {
 		h.Alias, topic = s.alias(h, topic, ids, len(props), len(payload))
 	}
@@ -306,8 +308,8 @@ func (s *Session) alias(h mqtt.PublishHeader, topic string, ids []uint32, props,
 	return alias, beside
 }
 
-// Aliased is true when PUBLISHes to this client can't share an encoding with other clients.
-func (s *Session) Aliased() bool { return s.cfg.AliasOut > 0 }
+// Unshared is true when PUBLISHes to this client can't share an encoding with other clients.
+func (s *Session) Unshared() bool { return s.cfg.AliasOut > 0 || s.cfg.Mount != "" }
 
 // keep holds a shared group's entry until it is acknowledged: if the session ends first, another
 // member gets it [MQTT-4.8.2-5].

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -299,11 +300,24 @@ func TestDropsAtDelivery(t *testing.T) {
 	}
 }
 
+// TestMount: what is below the mount point is sent without it, and as large as it is then.
+func TestMount(t *testing.T) {
+	s := New(Config{Version: mqtt.V5, Window: 9, MaxPacket: 12, Mount: "m/"})
+	got, want := s.AppendPublish(nil, mqtt.PublishHeader{}, "m/a/b", nil, nil, []byte("x")), []byte("\x30\x07\x00\x03a/b\x00x")
+	if !bytes.Equal(got, want) {
+		t.Errorf("% x", got)
+	}
+	if s.TooLarge(len("m/a/b"), nil, 0, false, 0, 4) || !s.TooLarge(len("m/a/b"), nil, 0, false, 0, 5) {
+		t.Error("the mount point counts for Maximum Packet Size")
+	}
+}
+
 // TestAliasOut: the first topics get aliases and keep them.
 func TestAliasOut(t *testing.T) {
 	s := New(Config{Version: mqtt.V5, Window: 9, AliasOut: 2})
-	if !s.Aliased() || clean(1).Aliased() {
-		t.Error("Aliased is wrong")
+	mounted := New(Config{Version: mqtt.V5, Window: 1, Mount: "m/"})
+	if !s.Unshared() || clean(1).Unshared() || !mounted.Unshared() {
+		t.Error("Unshared is wrong")
 	}
 	var out []byte
 	for _, topic := range []string{"a", "b", "c", "a", "b", "c"} {

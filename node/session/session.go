@@ -18,6 +18,7 @@ type Config struct {
 	MaxQueued  int    // entries that may wait beyond the window
 	MaxBytes   int    // bytes that may wait, 0: no limit
 	Full       Full   // what becomes of what finds no room
+	Mount      string // stands before every topic and is not sent
 	// Allowed tells whether the client may have a message of a topic; nil: of any.
 	Allowed func(topic string) bool
 	// Sent and Lost hear of every PUBLISH that is sent from the queue, with its packet id, and of every

@@ -150,8 +150,10 @@ func (l *listener) url() (address string, settings []key) {
 
 // common are the settings that every kind of listener has.
 func (l *listener) common() (settings []key) {
-	if v := l.query.Get("protocol_versions"); v != "" {
-		settings = append(settings, key{"protocol_versions", text(v)})
+	for _, name := range []string{"protocol_versions", "mount_point"} {
+		if v := l.query.Get(name); v != "" {
+			settings = append(settings, key{name, text(v)})
+		}
 	}
 	return settings
 }

@@ -179,7 +179,7 @@ func init() {
 		"persistent_client_expiration": expiration,
 		"memory_limit":                 says(Missing, "mqtt.max_buffered_bytes and mqtt.max_queued_bytes bound what one client may hold"),
 		"retain_expiry_interval":       says(Missing, "a message may carry an expiry of its own in MQTT 5.0"),
-		"mount_point":                  says(Missing, "there are no prefixes of a listener's topics"),
+		"mount_point":                  mountPoint,
 		"accept_protocol_versions":     setting("protocol_versions"),
 		"bind_interface":               says(Missing, "name the interface's address in the listener"),
 		"socket_domain":                says(Missing, "name an IPv4 or IPv6 address in the listener"),
@@ -241,6 +241,15 @@ func openListener(c *converter, l line) (Fate, string) {
 		return Bad, "port 0 wants a socket's path"
 	}
 	return Taken, "listen"
+}
+
+// mountPoint of Mosquitto need not end in a slash.
+func mountPoint(c *converter, l line) (Fate, string) {
+	fate, note := setting("mount_point")(c, l)
+	if fate == Taken && !strings.HasSuffix(l.value, "/") {
+		return Changed, note + ", where a slash follows it"
+	}
+	return fate, note
 }
 
 func plugin(c *converter, l line) (Fate, string) {

@@ -282,10 +282,10 @@ func (n *node) identity(s *listener.Spec, id listener.Identity) broker.Identity 
 
 // policy is nil for a listener that asks for nothing of its own.
 func policy(s *listener.Spec) *broker.Policy {
-	if len(s.Versions) == 0 && s.Anonymous == nil {
+	if len(s.Versions) == 0 && s.Anonymous == nil && s.Mount == "" {
 		return nil
 	}
-	p := &broker.Policy{Anonymous: s.Anonymous}
+	p := &broker.Policy{Anonymous: s.Anonymous, Mount: s.Mount}
 	for _, v := range s.Versions {
 		p.Versions = append(p.Versions, mqtt.Version(v))
 	}
