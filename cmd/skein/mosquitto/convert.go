@@ -2,11 +2,13 @@ package mosquitto
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -30,6 +32,8 @@ func (r *Result) Lost() (n int) {
 type listener struct {
 	port, host, path string
 	websockets       bool
+	anonymous        string // as converter's, with per_listener_settings
+	psk              string // as converter's, with per_listener_settings
 	query            url.Values
 }
 
@@ -46,9 +50,10 @@ type converter struct {
 	now       *listener // whom options of a listener are for
 	psk       string
 	notes     []Note
-	anonymous string // true, false, or not said
-	passwords bool
+	anonymous string            // true, false, or not said
+	files     map[string]string // password_file and acl_file
 	plugin    bool
+	each      bool // per_listener_settings
 }
 
 type key struct{ name, value string } // value in YAML
@@ -59,7 +64,7 @@ func Import(path string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &converter{}
+	c := &converter{files: make(map[string]string)}
 	bridge := false
 	for _, l := range lines {
 		bridge = bridge && l.option != "listener" && l.option != "include_dir" || l.option == "connection"
@@ -105,19 +110,40 @@ func (c *converter) finish() {
 	}
 	proved := true
 	for _, l := range c.listeners {
-		if l.query.Has("hint") && c.psk != "" {
-			l.query.Set("file", c.psk)
+		if psk := cmp.Or(l.psk, c.psk); l.query.Has("hint") && psk != "" {
+			l.query.Set("file", psk)
 		}
 		proved = proved && l.proves()
 	}
-	asks := c.passwords || c.plugin
+	passwords := c.files["password_file"] != ""
+	if c.each && !open {
+		c.finishEach(passwords)
+		return
+	}
+	asks := passwords || c.plugin
 	if c.anonymous == "true" && asks {
 		c.set("auth.allow_anonymous", "true")
 	}
 	if c.anonymous != "true" && !(open && c.anonymous == "") {
 		asks = true
 	}
-	if asks && !c.passwords && !proved { // it lets nobody in without a proof, and neither may this one
+	if asks && !passwords && !proved { // it lets nobody in without a proof, and neither may this one
+		c.set("auth.require", "true")
+	}
+}
+
+// finishEach settles who needs no proof where each listener says so itself.
+func (c *converter) finishEach(passwords bool) {
+	asks := c.plugin
+	for _, l := range c.listeners {
+		if l.proves() {
+			continue
+		}
+		anonymous := cmp.Or(l.anonymous, c.anonymous) == "true"
+		l.query.Set("allow_anonymous", strconv.FormatBool(anonymous))
+		asks = asks || !anonymous
+	}
+	if asks && !passwords {
 		c.set("auth.require", "true")
 	}
 }
@@ -150,6 +176,11 @@ func (l *listener) url() (address string, settings []key) {
 
 // common are the settings that every kind of listener has.
 func (l *listener) common() (settings []key) {
+	for _, name := range []string{"max_connections", "allow_anonymous"} {
+		if v := l.query.Get(name); v != "" {
+			settings = append(settings, key{name, v})
+		}
+	}
 	for _, name := range []string{"protocol_versions", "mount_point"} {
 		if v := l.query.Get(name); v != "" {
 			settings = append(settings, key{name, text(v)})

@@ -111,6 +111,10 @@ func init() {
 		},
 		"psk_hint": setting("hint"),
 		"psk_file": func(c *converter, l line) (Fate, string) {
+			if c.each {
+				c.current().psk = l.value
+				return Taken, "file= of its listener, if that has psk_hint"
+			}
 			c.psk = l.value
 			return Taken, "file= of the listeners with psk_hint"
 		},
@@ -129,22 +133,27 @@ func init() {
 			if l.value != "true" && l.value != "false" {
 				return Bad, "wants true or false"
 			}
+			if c.each && c.now != nil {
+				c.now.anonymous = l.value
+				return Taken, "allow_anonymous= of its listener"
+			}
 			c.anonymous = l.value
+			if c.each {
+				return Taken, "allow_anonymous= of listeners that don't say otherwise"
+			}
 			return Taken, "auth.allow_anonymous, or auth.require"
 		},
-		"password_file": func(c *converter, l line) (Fate, string) {
-			c.passwords = true
-			return path("auth.password_file")(c, l)
-		},
-		"acl_file": path("auth.acl_file"),
-		"per_listener_settings": func(_ *converter, l line) (Fate, string) {
+		"password_file": onlyFile, "acl_file": onlyFile,
+		"per_listener_settings": func(c *converter, l line) (Fate, string) {
 			if l.value == "false" {
 				return Needless, "it is that anyway"
 			}
-			return Missing, "passwords and access lists are the node's, not a listener's: those of the last listener are taken"
+			c.each = true
+			return Changed, "a listener says who needs no proof, and which psk_file counts; passwords and access lists are the node's"
 		},
 		"plugin": plugin, "auth_plugin": plugin, "global_plugin": plugin, "plugin_load": plugin, "plugin_use": plugin,
 		"auth_plugin_deny_special_chars": says(Needless, "names with + and # never fill the holes of a pattern"),
+		"use_username_as_clientid":       says(Missing, "give users a client id of their own: 'skein create user --client-id'"),
 		"clientid_prefixes":              says(Missing, "give users a client id of their own: 'skein create user --client-id'"),
 		"allow_zero_length_clientid": func(_ *converter, l line) (Fate, string) {
 			if l.value == "true" {
@@ -153,13 +162,16 @@ func init() {
 			return Missing, "clients may leave their id out"
 		},
 		"auto_id_prefix":      says(Missing, "ids that the broker gives begin with auto-"),
-		"check_retain_source": says(Missing, "who may publish is asked when a message is published"),
+		"check_retain_source": says(Missing, "who may publish is asked when a message is published, who may have it at each delivery"),
 
 		"max_connections": func(c *converter, l line) (Fate, string) {
 			if l.value == "-1" {
 				return Needless, "it is that anyway"
 			}
-			return number("mqtt.max_connections", "of the node, not of the listener")(c, l)
+			if n, err := strconv.Atoi(l.value); err != nil || n < 1 {
+				return Bad, "wants a number, or -1"
+			}
+			return setting("max_connections")(c, l)
 		},
 		"global_max_connections": number("mqtt.max_connections", ""), "global_max_clients": number("mqtt.max_connections", "of connections"),
 		"max_packet_size": number("mqtt.max_packet_size", ""), "message_size_limit": number("mqtt.max_packet_size", "of the packet, not of its payload"),
@@ -241,6 +253,17 @@ func openListener(c *converter, l line) (Fate, string) {
 		return Bad, "port 0 wants a socket's path"
 	}
 	return Taken, "listen"
+}
+
+// onlyFile is one that each listener may have with per_listener_settings, and here the node has.
+func onlyFile(c *converter, l line) (Fate, string) {
+	before := c.files[l.option]
+	c.files[l.option] = l.value
+	fate, note := path("auth."+l.option)(c, l)
+	if fate == Taken && before != "" && before != l.value {
+		return Missing, "auth." + l.option + " is the node's: this file counts for all listeners, and not " + before
+	}
+	return fate, note
 }
 
 // mountPoint of Mosquitto need not end in a slash.
