@@ -16,15 +16,15 @@ import (
 func (b *Broker) traced() *trace.Taps { return b.cfg.Tracer.Active() }
 
 func (m *message) subject() trace.Subject {
-	return trace.Subject{Publisher: m.publisher, Topic: m.topic, Payload: m.payload, QoS: m.qos}
+	return trace.Subject{Publisher: m.publisher, Topic: m.topic, Payload: m.payload, Props: m.props, QoS: m.qos}
 }
 
 func subjectOf(m *fsm.Message) trace.Subject {
-	return trace.Subject{Publisher: m.Publisher, Topic: m.Topic, Payload: m.Payload, QoS: m.QoS}
+	return trace.Subject{Publisher: m.Publisher, Topic: m.Topic, Payload: m.Payload, Props: m.Props, QoS: m.QoS}
 }
 
 func (c *client) subject(p *publish) trace.Subject {
-	return trace.Subject{Publisher: c.info.id, Topic: p.topic, Payload: p.payload, QoS: p.qos}
+	return trace.Subject{Publisher: c.info.id, Topic: p.topic, Payload: p.payload, Props: p.props, QoS: p.qos}
 }
 
 func sentAt(qos byte) string { return fmt.Sprintf("at QoS %d", qos) }
@@ -44,6 +44,9 @@ func (c *client) traceReceived(p *publish, allowed bool) {
 		return
 	}
 	s := c.subject(p)
+	if !t.Follows(&s, c.info.id) {
+		return
+	}
 	detail := fmt.Sprintf("QoS %d, %d bytes", p.qos, len(p.payload))
 	if p.retain {
 		detail += ", to be retained"
@@ -116,6 +119,9 @@ func (b *Broker) traceArrived(from string, m *message, f *clusterpb.Frame) {
 func (c *client) traceWaits(m *message) {
 	if t := c.b.traced(); t != nil {
 		s := m.subject()
+		if !t.Follows(&s, c.info.id) {
+			return
+		}
 		detail := fmt.Sprintf("%d in flight, %d wait before it", c.sess.Inflight(), c.sess.Queued())
 		if c.starved {
 			detail = "the node has no lease"
@@ -128,24 +134,30 @@ func (c *client) traceWaits(m *message) {
 func (c *client) traceQueued(e *fsm.Effect) {
 	if t := c.b.traced(); t != nil {
 		s := subjectOf(e.Entry.Message)
+		if !t.Follows(&s, c.info.id) {
+			return
+		}
 		t.Step(&s, "queued", c.info.id, trace.Step{
 			Index: e.Index, Detail: fmt.Sprintf("number %d of its session, %d in flight, %d wait before it", e.Entry.Seq, c.sess.Inflight(), c.sess.Queued()),
 		})
 	}
 }
 
+// indexOf is the index of the entry in the log that brought a message; 0: none did.
+func indexOf(e *fsm.Entry) uint64 { return fsm.Epoch(e.Message.ID).Index() }
+
 // traceSent and traceLost are what the session reports.
 func (c *client) traceSent(e *fsm.Entry, id uint16) {
 	if t := c.b.traced(); t != nil {
 		s := subjectOf(e.Message)
-		t.Step(&s, trace.Sent, c.info.id, trace.Step{PacketID: id, Detail: sentAt(e.QoS)})
+		t.Step(&s, trace.Sent, c.info.id, trace.Step{PacketID: id, Index: indexOf(e), Detail: sentAt(e.QoS)})
 	}
 }
 
 func (c *client) traceLost(e *fsm.Entry, r fsm.Reason) {
 	if t := c.b.traced(); t != nil {
 		s := subjectOf(e.Message)
-		t.Step(&s, "dropped", c.info.id, trace.Step{Detail: r.String()})
+		t.Step(&s, "dropped", c.info.id, trace.Step{Index: indexOf(e), Detail: r.String()})
 	}
 }
 
@@ -156,9 +168,13 @@ type following struct {
 	began   time.Time
 }
 
-// traceCommit begins one, nil if nobody traces. It copies what the reader's buffer holds.
+// traceCommit begins one, nil if nobody traces it. It copies what the reader's buffer holds.
 func (c *client) traceCommit(p *publish) *following {
-	if c.b.traced() == nil {
+	t := c.b.traced()
+	if t == nil {
+		return nil
+	}
+	if s := c.subject(p); !t.Follows(&s, c.info.id) {
 		return nil
 	}
 	k := p.keep()

@@ -94,7 +94,7 @@ func TestTraceByTheLog(t *testing.T) {
 				t.Errorf("%q", got)
 			}
 		}()
-		wantSteps(t, list[1], "queued sub number 1 of its session, 0 in flight, 0 wait before it logged", "sent sub at QoS 2 id=1",
+		wantSteps(t, list[1], "queued sub number 1 of its session, 0 in flight, 0 wait before it logged", "sent sub at QoS 2 id=1 logged",
 			"acknowledged sub PUBREC id=1", "acknowledged sub PUBCOMP id=1")
 	})
 }

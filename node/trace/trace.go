@@ -29,6 +29,7 @@ type Step struct {
 	Index     uint64 // of its entry in the log
 	Took      int64  // ns; 0: it is no matter of time
 	Detail    string // for people
+	Context   string // what Rule.Choose said of the message
 	Skipped   uint64 // steps that were left out before this one: too many a second
 }
 
@@ -37,6 +38,7 @@ type Subject struct {
 	Publisher string
 	Topic     string
 	Payload   []byte
+	Props     []byte // forwardable properties of MQTT 5.0, encoded
 	QoS       byte
 }
 
@@ -46,6 +48,9 @@ type Rule struct {
 	Filter string  // whose topic matches; empty: any
 	Sample float64 // this part of the messages, the same ones on every node; 0 or 1: all
 	Rate   int     // steps a second at most, of each node; 0: 500
+	// Choose picks messages instead of Sample, and says what is known of a message beside its steps. id is the
+	// message's name. nil: Sample counts.
+	Choose func(s *Subject, id uint64) (context string, ok bool)
 }
 
 const (
@@ -90,6 +95,7 @@ type delivery struct {
 type sent struct {
 	at                        int64
 	message, topic, publisher string
+	context                   string
 	qos                       byte
 }
 
@@ -161,18 +167,13 @@ func (t *Taps) Step(s *Subject, kind, client string, step Step) {
 	if t == nil {
 		return
 	}
-	var id uint64
-	hashed := false
+	id := name{of: s}
 	for _, p := range t.list {
-		if !p.wants(s, client) {
+		var ok bool
+		if step.Context, ok = p.follows(&id, client); !ok {
 			continue
 		}
-		if !hashed {
-			id, hashed = s.ID(), true
-		}
-		if p.rule.Sample < 1 && float64(id)/math.MaxUint64 >= p.rule.Sample {
-			continue
-		}
+		id := id.get()
 		step.Time, step.Message, step.Kind, step.QoS = time.Now().UnixNano(), fmt.Sprintf("%016x", id), kind, s.QoS
 		step.Client, step.Publisher, step.Topic = clone(client), clone(s.Publisher), clone(s.Topic)
 		if kind == Sent && step.PacketID != 0 {
@@ -181,6 +182,50 @@ func (t *Taps) Step(s *Subject, kind, client string, step Step) {
 		p.send(step)
 	}
 }
+
+// Follows tells whether a step of the message would be told to anybody: where it costs something to find out what to
+// tell.
+func (t *Taps) Follows(s *Subject, client string) bool {
+	if t == nil {
+		return false
+	}
+	id := name{of: s}
+	for _, p := range t.list {
+		if _, ok := p.follows(&id, client); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// name is a message's, worked out once.
+type name struct {
+	of    *Subject
+	id    uint64
+	known bool
+}
+
+func (n *name) get() uint64 {
+	if !n.known {
+		n.id, n.known = n.of.ID(), true
+	}
+	return n.id
+}
+
+func (p *Tap) follows(n *name, client string) (context string, ok bool) {
+	switch {
+	case !p.wants(n.of, client):
+		return "", false
+	case p.rule.Choose != nil:
+		return p.rule.Choose(n.of, n.get())
+	case p.rule.Sample < 1:
+		return "", Sampled(n.get(), p.rule.Sample)
+	}
+	return "", true
+}
+
+// Sampled tells whether a message of that name is in this part of all messages, on every node alike.
+func Sampled(id uint64, part float64) bool { return part >= 1 || float64(id)/math.MaxUint64 < part }
 
 // Sent is the kind of the step that a client's acknowledgement follows.
 const Sent = "sent"
@@ -199,7 +244,7 @@ func (p *Tap) expect(s *Step) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.pending) < pendingLimit {
-		p.pending[delivery{s.Client, s.PacketID}] = sent{s.Time, s.Message, s.Topic, s.Publisher, s.QoS}
+		p.pending[delivery{s.Client, s.PacketID}] = sent{s.Time, s.Message, s.Topic, s.Publisher, s.Context, s.QoS}
 	}
 }
 
@@ -223,7 +268,7 @@ func (t *Taps) Acknowledged(client string, id uint16, packet string, last bool) 
 		now := time.Now().UnixNano()
 		p.send(Step{
 			Time: now, Message: d.message, Kind: "acknowledged", Client: client, Publisher: d.publisher, Topic: d.topic, QoS: d.qos,
-			PacketID: id, Took: now - d.at, Detail: packet,
+			PacketID: id, Took: now - d.at, Detail: packet, Context: d.context,
 		})
 	}
 }

@@ -122,6 +122,25 @@ func (p *properties) user(to *[]UserProperty) {
 	}
 }
 
+// UserValue is the value of the first user property of that name among forwardable properties, as Publish.Props has them.
+func UserValue(props []byte, name string) (string, bool) {
+	p := properties{reader: reader{b: props}, allowed: forwarded}
+	for id := p.next(); id != 0; id = p.next() {
+		switch id {
+		case propUser:
+			k, v := p.text(), p.text()
+			if p.err == nil && string(k) == name {
+				return string(v), true
+			}
+		case propPayloadFormat:
+			p.byte()
+		default: // content type, response topic, correlation data: a length and bytes
+			p.binary()
+		}
+	}
+	return "", false
+}
+
 // subscriptionID reads a subscription identifier: 1 to 268,435,455.
 func (p *properties) subscriptionID() uint32 {
 	id := p.varint()

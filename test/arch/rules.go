@@ -103,7 +103,8 @@ var homes = []struct {
 	{"github.com/hashicorp/memberlist", []string{"cluster/membership"}},
 	{"github.com/spf13/cobra", []string{"cmd"}},
 	{"github.com/spf13/pflag", []string{"cmd"}},
-	{"google.golang.org/grpc", []string{"cluster", "cmd", "node/admin", "proto", "test"}},
+	{"go.opentelemetry.io", []string{"node/otlp", "test"}},
+	{"google.golang.org/grpc", []string{"cluster", "cmd", "node/admin", "node/otlp", "proto", "test"}},
 }
 
 func foreign(t *tree) (out []string) {

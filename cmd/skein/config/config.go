@@ -25,6 +25,7 @@ type Config struct {
 	Auth    Auth     `key:"auth" doc:"Who may connect, and to which topics."`
 	Drain   Drain    `key:"drain" doc:"How a node that stops lets its clients go."`
 	Disk    Disk     `key:"disk" doc:"When the disk counts as full."`
+	OTLP    OTLP     `key:"otlp" doc:"Traces of sampled publishes for an OpenTelemetry collector."`
 	Log     Log      `key:"log" doc:"This process's own log, on stderr."`
 }
 
@@ -191,6 +192,12 @@ type Drain struct {
 	ServerReference string        `key:"server_reference" doc:"Where MQTT 5 clients are told to go, HOST:PORT; empty: they are not told."`
 }
 
+// OTLP is the section otlp.
+type OTLP struct {
+	Endpoint string  `key:"endpoint" doc:"A collector that takes OTLP by gRPC, as in http://127.0.0.1:4317; https:// speaks TLS. Empty: nothing is traced, which costs nothing."`
+	Sample   float64 `key:"sample" doc:"Which part of the publishes is traced, 0 to 1. One with the user property traceparent (W3C Trace Context) is traced if that says so."`
+}
+
 // Disk is the section disk.
 type Disk struct {
 	LowBytes   Size          `key:"low_bytes" doc:"The node turns not ready when less is free on the data folder's disk. 0: not watched."`
@@ -254,6 +261,7 @@ func Default() *Config {
 		},
 		Drain: Drain{Timeout: 30 * time.Second, Rate: 1000, ClientTimeout: 5 * time.Second},
 		Disk:  Disk{LowBytes: 256 << 20, LowPercent: 2, Interval: 5 * time.Second},
+		OTLP:  OTLP{Sample: 0.01},
 		Log:   Log{Level: "info", Format: "text"},
 	}
 }

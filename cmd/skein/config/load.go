@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
@@ -200,6 +201,14 @@ func (c *Config) Validate() error {
 	}
 	if c.Disk.LowPercent > 99 {
 		bad("disk.low_percent", "is %d: it can be 0 to 99", c.Disk.LowPercent)
+	}
+	if c.OTLP.Endpoint != "" {
+		if u, err := url.Parse(c.OTLP.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+			bad("otlp.endpoint", "is %q: it wants the form http://HOST:PORT, or https:// for TLS", c.OTLP.Endpoint)
+		}
+	}
+	if !(c.OTLP.Sample >= 0 && c.OTLP.Sample <= 1) { // NaN neither
+		bad("otlp.sample", "is %v: it can be 0 to 1", c.OTLP.Sample)
 	}
 	if !slices.Contains([]string{"drop_newest", "drop_oldest", "disconnect"}, c.MQTT.QueuePolicy) {
 		bad("mqtt.queue_policy", "is %q: it can be drop_newest, drop_oldest or disconnect", c.MQTT.QueuePolicy)

@@ -101,6 +101,12 @@ func set(field reflect.Value, texts []string) error {
 			return fmt.Errorf("wants a whole number from 0 to %d", uint64(1)<<field.Type().Bits()-1)
 		}
 		field.SetUint(n)
+	case reflect.Float64:
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return errors.New("wants a number, as in 0.01")
+		}
+		field.SetFloat(f)
 	default:
 		panic("config: no parser for " + field.Type().String())
 	}

@@ -84,6 +84,10 @@ func Run(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	var group sync.WaitGroup
+	if err := n.export(ctx, &group); err != nil {
+		n.close()
+		return err
+	}
 	group.Go(func() { _ = n.broker.Run(ctx) })
 	group.Go(func() { _ = n.disk.Run(ctx) })
 	group.Go(func() { n.events.Run(ctx) })
