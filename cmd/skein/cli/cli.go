@@ -85,18 +85,24 @@ func newRoot(env *Env) *cobra.Command {
 		Short: "Skein is a clustered MQTT broker",
 		Long: "Skein is a clustered MQTT broker: 'skein run' starts a node, the other commands ask a running\n" +
 			"cluster through any of its nodes.",
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              subcommand,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          subcommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().SortFlags = false
 	root.SetFlagErrorFunc(flagError)
 	a := &asker{env: env}
 	root.AddCommand(newRun(env), newGet(a), newDescribe(a), newExplain(a), newDisconnect(a), newDelete(a), newDrain(a), newRemove(a), newTransfer(a), newRecover(env), newHealthcheck(env), newPub(env), newSub(env), newBench(env), newPasswd(env), newOperator(env), newCerts(env), newKeyring(env), newVersion(a))
 	root.AddCommand(newEvents(a), newTrace(a), newLogs(a), newCordon(a, true), newCordon(a, false), newRebalance(a), newBackup(a), newRestore(a), newSnapshot(a), newSet(a), newUpgrade(a), newTop(a))
-	root.AddCommand(newCreate(a), newApply(a), newAuth(a), newImport(env))
+	root.AddCommand(newCreate(a), newApply(a), newAuth(a), newImport(env), newConfig(env))
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := a.useContext(cmd); err != nil {
+			return &failed{err: err}
+		}
+		return nil
+	}
+	complete(root, a)
 	return root
 }
 

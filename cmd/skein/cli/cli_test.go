@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -214,12 +215,14 @@ func TestTranscripts(t *testing.T) {
 	now = func() time.Time { return clock }
 	defer func() { now = time.Now }()
 	files := accessFiles(t)
+	folder := t.TempDir()
 	replace := strings.NewReplacer("$SERVER", server, "$HTTP", strings.TrimPrefix(ready.URL, "http://"))
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		contexts := filepath.Join(folder, filepath.Base(path)+".yaml") // each transcript has its own
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			var out, errs bytes.Buffer
 			env := Env{
-				Out: &out, Err: &errs, Environ: []string{"SKEIN_BASE=1"},
+				Out: &out, Err: &errs, Environ: []string{"SKEIN_BASE=1", "SKEIN_CONTEXTS=" + contexts},
 				Run: func(_ context.Context, c *config.Config) error {
 					fmt.Fprintf(&out, "run node %q on %s, max_qos %d\n", c.Node.ID, c.Listen, c.MQTT.MaxQoS)
 					if c.Node.ID == "broken" {
@@ -242,7 +245,7 @@ func TestTranscripts(t *testing.T) {
 			for _, name := range []string{"$USERS", "$BAD", "$UNKNOWN", "$DIR"} {
 				text = strings.ReplaceAll(text, files.Replace(name), name)
 			}
-			text = strings.NewReplacer(server, "$SERVER", strings.TrimPrefix(ready.URL, "http://"), "$HTTP").Replace(text)
+			text = strings.NewReplacer(contexts, "$CONTEXTS", server, "$SERVER", strings.TrimPrefix(ready.URL, "http://"), "$HTTP").Replace(text)
 			// datadriven ends an output at an empty line: tables have none, help texts do.
 			lines := strings.Split(text, "\n")
 			for i := range lines {

@@ -30,6 +30,7 @@ type way struct {
 // connectionFlags declares the flags. What they don't say, environment variables may.
 func (a *asker) connectionFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	f.String("context", a.env.get("SKEIN_CONTEXT", ""), "`NAME` of the context to use, see 'skein config' (SKEIN_CONTEXT)")
 	f.StringVar(&a.to.server, "server", a.env.get("SKEIN_SERVER", defaultServer), "admin `ADDR` of the node to ask, or unix:///PATH of its socket; any node will do (SKEIN_SERVER)")
 	f.StringVar(&a.to.certs, "certs", a.env.get("SKEIN_CERTS", ""), "`FOLDER` that 'skein certs' has made for you: it stands for the next three (SKEIN_CERTS)")
 	f.StringVar(&a.to.ca, "ca", a.env.get("SKEIN_CA", ""), "`FILE` with the authority that the node's certificate must come from (SKEIN_CA)")
@@ -53,14 +54,22 @@ func (w *way) local() bool {
 	return strings.HasPrefix(w.server, "unix:") || config.Loopback(w.server)
 }
 
+// target is the server's address as gRPC has it.
+func (w *way) target() (string, error) {
+	if strings.HasPrefix(w.server, "unix:") {
+		return w.server, nil
+	}
+	if _, _, err := net.SplitHostPort(w.server); err != nil {
+		return "", usageError("--server: %q wants HOST:PORT, as in %s, or unix:///PATH", w.server, defaultServer)
+	}
+	return "passthrough:///" + w.server, nil
+}
+
 // dial prepares the connection, which is made by the first call.
 func (w *way) dial(env *Env) (*grpc.ClientConn, error) {
-	target := w.server
-	if !strings.HasPrefix(target, "unix:") {
-		if _, _, err := net.SplitHostPort(target); err != nil {
-			return nil, usageError("--server: %q wants HOST:PORT, as in %s, or unix:///PATH", w.server, defaultServer)
-		}
-		target = "passthrough:///" + target
+	target, err := w.target()
+	if err != nil {
+		return nil, err
 	}
 	creds, err := w.credentials()
 	if err != nil {

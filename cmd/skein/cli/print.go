@@ -205,3 +205,15 @@ func counts(m protoreflect.Map) object {
 	slices.SortFunc(o, func(a, b field) int { return strings.Compare(a.name, b.name) })
 	return o
 }
+
+// tabulate prints rows of cells, the first one being the headings.
+func tabulate(w io.Writer, rows [][]string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, cells := range rows {
+		for i := range cells {
+			cells[i] = readable([]byte(cells[i]), 200)
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+	}
+	return tw.Flush()
+}

@@ -20,7 +20,7 @@ type Assignment struct {
 }
 
 // notOurs are SKEIN_ variables that the scripts around a node use, and the commands that ask one.
-var notOurs = []string{"SKEIN_BASE", "SKEIN_FLAGS", "SKEIN_SERVER", "SKEIN_CERTS", "SKEIN_CA", "SKEIN_CERT", "SKEIN_KEY", "SKEIN_TOKEN"}
+var notOurs = []string{"SKEIN_BASE", "SKEIN_FLAGS", "SKEIN_SERVER", "SKEIN_CERTS", "SKEIN_CA", "SKEIN_CERT", "SKEIN_KEY", "SKEIN_TOKEN", "SKEIN_CONTEXT", "SKEIN_CONTEXTS"}
 
 // Load reads the file (none if path is empty), then environ (as os.Environ gives it), then the
 // flags; the later wins, for a list as a whole. The result is validated.
