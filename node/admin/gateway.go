@@ -21,8 +21,12 @@ import (
 	"github.com/skein-mqtt/skein/proto/adminpb"
 )
 
-// GatewayPath is where the service's methods are found by HTTP, each under its name.
-const GatewayPath = "/skein.admin.v1.Admin/"
+// GatewayPath is where the methods of the service Admin are found by HTTP, each under its name; AccessPath, those of
+// Access.
+const (
+	GatewayPath = "/skein.admin.v1.Admin/"
+	AccessPath  = "/skein.admin.v1.Access/"
+)
 
 // maxRequest bounds a request's body.
 const maxRequest = 4 << 20
@@ -30,43 +34,64 @@ const maxRequest = 4 << 20
 // reads are the methods that change nothing: they may be asked with GET.
 func reads(method string) bool {
 	switch method {
-	case "DescribeClient", "Explain", "WatchEvents", "Trace", "Logs", "Version", "StateHash":
+	case "DescribeClient", "Explain", "WatchEvents", "Trace", "Logs", "Version", "StateHash", "GetDefaults", "CanI":
 		return true
 	}
 	return strings.HasPrefix(method, "List")
 }
 
-// gateway answers the service's methods as JSON over HTTP, for people with curl and for pages: POST with the
-// request as the body, as in the Connect protocol, or GET with it as the parameter "request" for those that
-// change nothing. A stream is a JSON object a line, or server-sent events for who accepts them.
+// gateway answers the services' methods over HTTP, as JSON for people with curl and for pages: POST with the
+// request as the body, or GET with it as the parameter "request" for those that change nothing. A stream is a JSON
+// object a line, or server-sent events for who accepts them. Who speaks the Connect protocol is answered in that, in JSON
+// or protobuf; see connect.go.
 type gateway struct {
-	s         *Server
 	authorize func(r *http.Request, method string, req proto.Message) (ended func(error), err error)
-	methods   map[string]grpc.MethodDesc
-	streams   map[string]grpc.StreamDesc
+	methods   map[string]unaryMethod // by path
+	streams   map[string]streamMethod
 }
 
-// Gateway is the service by HTTP, under GatewayPath. authorize is asked for every call, when its request is
+type (
+	unaryMethod struct {
+		grpc.MethodDesc
+		on    any // what implements it
+		input protoreflect.MessageDescriptor
+	}
+	streamMethod struct {
+		grpc.StreamDesc
+		on    any
+		input protoreflect.MessageDescriptor
+	}
+)
+
+// Gateway is the services by HTTP, under GatewayPath and AccessPath. authorize is asked for every call, when its request is
 // known, with the full gRPC name of the method; ended hears what became of the call. nil: everybody may.
 func (s *Server) Gateway(authorize func(r *http.Request, method string, req proto.Message) (ended func(error), err error)) http.Handler {
 	if authorize == nil {
 		authorize = func(*http.Request, string, proto.Message) (func(error), error) { return func(error) {}, nil }
 	}
-	g := &gateway{s: s, authorize: authorize, methods: make(map[string]grpc.MethodDesc), streams: make(map[string]grpc.StreamDesc)}
-	for _, m := range adminpb.Admin_ServiceDesc.Methods {
-		g.methods[m.MethodName] = m
-	}
-	for _, d := range adminpb.Admin_ServiceDesc.Streams {
-		g.streams[d.StreamName] = d
-	}
+	g := &gateway{authorize: authorize, methods: make(map[string]unaryMethod), streams: make(map[string]streamMethod)}
+	g.add(&adminpb.Admin_ServiceDesc, adminpb.File_proto_adminpb_admin_proto, s)
+	g.add(&adminpb.Access_ServiceDesc, adminpb.File_proto_adminpb_users_proto, s.access())
 	return g
+}
+
+func (g *gateway) add(d *grpc.ServiceDesc, file protoreflect.FileDescriptor, on any) {
+	path := "/" + d.ServiceName + "/"
+	known := file.Services().ByName(protoreflect.FullName(d.ServiceName).Name()).Methods()
+	for _, m := range d.Methods {
+		g.methods[path+m.MethodName] = unaryMethod{m, on, known.ByName(protoreflect.Name(m.MethodName)).Input()}
+	}
+	for _, m := range d.Streams {
+		g.streams[path+m.StreamName] = streamMethod{m, on, known.ByName(protoreflect.Name(m.StreamName)).Input()}
+	}
 }
 
 // ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name := strings.TrimPrefix(r.URL.Path, GatewayPath)
-	unary, isUnary := g.methods[name]
-	stream, isStream := g.streams[name]
+	path := r.URL.Path
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	unary, isUnary := g.methods[path]
+	stream, isStream := g.streams[path]
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -82,24 +107,40 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return
 	}
-	req, err := g.request(name, r)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	ended, err := g.authorize(r, "/"+adminpb.Admin_ServiceDesc.ServiceName+"/"+name, req)
-	if err != nil {
-		fail(w, err)
-		return
-	}
+	input := unary.input
 	if isStream {
-		out := &httpStream{ctx: r.Context(), w: w, flush: http.NewResponseController(w).Flush, req: req, events: strings.Contains(r.Header.Get("Accept"), "text/event-stream")}
-		err = stream.Handler(g.s, out)
+		input = stream.input
+	}
+	as, err := codecOf(r, isStream)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	req, err := request(input, as, r)
+	if err != nil {
+		as.fail(w, err)
+		return
+	}
+	ended, err := g.authorize(r, path, req)
+	if err != nil {
+		as.fail(w, err)
+		return
+	}
+	if isStream && as.enveloped {
+		out := &connectStream{httpStream: httpStream{ctx: r.Context(), w: w, flush: http.NewResponseController(w).Flush, req: req}, as: as}
+		err = stream.Handler(stream.on, out)
 		ended(err)
 		out.end(err)
 		return
 	}
-	res, err := unary.Handler(g.s, r.Context(), func(to any) error {
+	if isStream {
+		out := &httpStream{ctx: r.Context(), w: w, flush: http.NewResponseController(w).Flush, req: req, events: strings.Contains(r.Header.Get("Accept"), "text/event-stream")}
+		err = stream.Handler(stream.on, out)
+		ended(err)
+		out.end(err)
+		return
+	}
+	res, err := unary.Handler(unary.on, r.Context(), func(to any) error {
 		proto.Merge(to.(proto.Message), req)
 		return nil
 	}, nil)
@@ -108,13 +149,20 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	h.Set("Content-Type", "application/json")
-	_, _ = w.Write(append(text(res.(proto.Message)), '\n')) // a reader that is gone is not our error
+	body, err := as.encode(res.(proto.Message))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	h.Set("Content-Type", as.contentType())
+	if !as.binary {
+		body = append(body, '\n')
+	}
+	_, _ = w.Write(body) // a reader that is gone is not our error
 }
 
 // request reads what a method is asked with.
-func (g *gateway) request(method string, r *http.Request) (proto.Message, error) {
-	input := adminpb.File_proto_adminpb_admin_proto.Services().Get(0).Methods().ByName(protoreflect.Name(method)).Input()
+func request(input protoreflect.MessageDescriptor, as codec, r *http.Request) (proto.Message, error) {
 	kind, err := protoregistry.GlobalTypes.FindMessageByName(input.FullName())
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
@@ -122,12 +170,20 @@ func (g *gateway) request(method string, r *http.Request) (proto.Message, error)
 	req := kind.New().Interface()
 	body := []byte(r.URL.Query().Get("request"))
 	if r.Method == http.MethodPost {
-		if t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); t != "application/json" { // what a page elsewhere can't send unasked
-			return nil, status.Errorf(codes.InvalidArgument, "Content-Type: %q is not application/json", t)
-		}
 		if body, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, maxRequest)); err != nil {
 			return nil, status.Errorf(codes.InvalidArgument, "the request can't be read: %v", err)
 		}
+	}
+	if as.enveloped {
+		if body, err = opened(body); err != nil {
+			return nil, err
+		}
+	}
+	if as.binary {
+		if err := proto.Unmarshal(body, req); err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "the request is no %s: %v", input.Name(), err)
+		}
+		return req, nil
 	}
 	if len(body) == 0 {
 		return req, nil
@@ -151,13 +207,14 @@ var codeNames = map[codes.Code]string{
 	codes.Canceled: "canceled", codes.InvalidArgument: "invalid_argument", codes.DeadlineExceeded: "deadline_exceeded",
 	codes.NotFound: "not_found", codes.PermissionDenied: "permission_denied", codes.ResourceExhausted: "resource_exhausted",
 	codes.FailedPrecondition: "failed_precondition", codes.Aborted: "aborted", codes.Unimplemented: "unimplemented",
+	codes.AlreadyExists: "already_exists", codes.OutOfRange: "out_of_range", codes.DataLoss: "data_loss",
 	codes.Internal: "internal", codes.Unavailable: "unavailable", codes.Unauthenticated: "unauthenticated",
 }
 
 var httpCodes = map[codes.Code]int{
 	codes.Canceled: 499, codes.InvalidArgument: 400, codes.DeadlineExceeded: 504, codes.NotFound: 404, codes.PermissionDenied: 403,
 	codes.ResourceExhausted: 429, codes.FailedPrecondition: 400, codes.Aborted: 409, codes.Unimplemented: 501, codes.Internal: 500,
-	codes.Unavailable: 503, codes.Unauthenticated: 401,
+	codes.Unavailable: 503, codes.Unauthenticated: 401, codes.AlreadyExists: 409, codes.OutOfRange: 400, codes.DataLoss: 500,
 }
 
 func problem(err error) (code int, body []byte) {

@@ -111,11 +111,7 @@ func (s *Server) bind() error {
 func (s *Server) serve(l net.Listener, options ...grpc.ServerOption) {
 	server := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(4<<20), grpc.ConnectionTimeout(handshakePatience))...)
 	adminpb.RegisterAdminServer(server, s)
-	var access adminpb.AccessServer = adminpb.UnimplementedAccessServer{}
-	if s.config.Access != nil {
-		access = &accessServer{s: s, state: s.config.Access, rules: s.config.Rules}
-	}
-	adminpb.RegisterAccessServer(server, access)
+	adminpb.RegisterAccessServer(server, s.access())
 	healthpb.RegisterHealthServer(server, s.health)
 	reflection.Register(server)
 	s.servers = append(s.servers, server)
@@ -124,6 +120,14 @@ func (s *Server) serve(l net.Listener, options ...grpc.ServerOption) {
 			s.logger.Error("admin service ended", "error", err)
 		}
 	})
+}
+
+// access is the service Access, or one that knows nothing where the node keeps no users.
+func (s *Server) access() adminpb.AccessServer {
+	if s.config.Access == nil {
+		return adminpb.UnimplementedAccessServer{}
+	}
+	return &accessServer{s: s, state: s.config.Access, rules: s.config.Rules}
 }
 
 // Addr is the bound address of Listen, or of Socket without it.

@@ -68,10 +68,10 @@ type Config struct {
 	Pprof  bool
 	Health Health
 	Page   Page
-	// Dashboard takes the place of Page, and asks API for what it shows, which is at APIPath. API itself says who may
+	// Dashboard takes the place of Page, and asks API for what it shows, which is at APIPaths. API itself says who may
 	// call what.
 	Dashboard, API http.Handler
-	APIPath        string
+	APIPaths       []string
 	Gatherer       prometheus.Gatherer
 	Logger         *slog.Logger
 
@@ -171,7 +171,9 @@ func Handler(config Config) http.Handler {
 		profile("GET /debug/pprof/trace", pprof.Trace)
 	}
 	if config.API != nil {
-		mux.Handle(config.APIPath, config.guard(operators.Nobody, operators.Nobody, config.API))
+		for _, path := range config.APIPaths {
+			mux.Handle(path, config.guard(operators.Nobody, operators.Nobody, config.API))
+		}
 	}
 	switch {
 	case config.Dashboard != nil:

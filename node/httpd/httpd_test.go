@@ -89,7 +89,7 @@ func TestOperatorsPages(t *testing.T) {
 	said := func(text string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, 200, text) })
 	}
-	h := Handler(Config{Health: health{state: Ready}, Dashboard: said("page"), API: said("api"), APIPath: "/api/"})
+	h := Handler(Config{Health: health{state: Ready}, Dashboard: said("page"), API: said("api"), APIPaths: []string{"/api/"}})
 	for _, test := range []struct {
 		method, path, host, site string
 		code                     int

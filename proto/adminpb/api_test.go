@@ -88,7 +88,10 @@ func render(methods []method, messages []message) string {
 	var b strings.Builder
 	b.WriteString("# The admin API\n\nThe service `skein.admin.v1.Admin` of `proto/adminpb/admin.proto`, from which this page is made " +
 		"(`go test ./proto/adminpb -update`). Any node\nanswers for the whole cluster. Errors are gRPC status codes. " +
-		"Server reflection and the standard health service are on.\n\n## Methods\n\n| method | asks with | answers with | |\n|---|---|---|---|\n")
+		"Server reflection and the standard health service are on.\n\n" +
+		"The HTTP port answers the same methods, and those of `skein.admin.v1.Access` (`users.proto`), to clients of the Connect protocol, in JSON\n" +
+		"and protobuf, and to curl: `POST /skein.admin.v1.Admin/METHOD` with the request as JSON. A stream is then a JSON object a line, or\n" +
+		"server-sent events for who accepts them. `Restore`, which takes a stream, is for gRPC alone.\n\n## Methods\n\n| method | asks with | answers with | |\n|---|---|---|---|\n")
 	for _, m := range methods {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.name, m.in, m.out, cell(m.comment))
 	}

@@ -69,7 +69,7 @@ func (n *node) openServices() error {
 	n.http, err = httpd.Open(httpd.Config{
 		Listen: h.Listen, Pprof: h.Pprof, Health: n.health, Page: page{n}, Gatherer: n.registry(), Logger: n.logger,
 		Gate: gate, Seal: seal, Metrics: metrics, Pages: pages,
-		Dashboard: dashboard.Handler(), APIPath: admin.GatewayPath,
+		Dashboard: dashboard.Handler(), APIPaths: []string{admin.GatewayPath, admin.AccessPath},
 		API: n.admin.Gateway(func(r *http.Request, method string, req proto.Message) (func(error), error) {
 			c := operators.Request(r, local)
 			c.Least = pages
