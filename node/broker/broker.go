@@ -26,6 +26,7 @@ type Broker struct {
 
 	serving atomic.Bool // an incarnation is in service
 	beyond  atomic.Bool // no lease for longer than the grace period
+	tight   atomic.Bool // see Tight
 	closing atomic.Bool // clients are taken no more
 	cordon  atomic.Bool // new clients are asked to go elsewhere
 	stalls  atomic.Bool // somebody found no lease, or no room: the sweep looks for who waits

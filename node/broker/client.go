@@ -25,7 +25,7 @@ const (
 
 // block is a reason for which a client's PUBLISHes are not taken for now. Acknowledgements and
 // PINGREQ still are: what a publish waits for may wait for them.
-type block uint8
+type block uint16
 
 const (
 	blockLease   block = 1 << iota // a message at QoS 1 or 2, and no lease
@@ -36,6 +36,7 @@ const (
 	blockSubs                      // too many SUBSCRIBEs wait
 	blockRouting                   // a PUBLISH is being routed by another goroutine
 	blockDrain                     // the node is being drained
+	blockMemory                    // the node's memory is tight
 )
 
 // client is one connection and what it is the connection of. Its Conn's mutex guards everything

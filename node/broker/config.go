@@ -77,7 +77,8 @@ type Config struct {
 	MaxMessageRate      int // PUBLISHes a second of one client
 	MaxByteRate         int // bytes a second of one client
 	RatePolicy          RatePolicy
-	MaxRetainedMessages int // of the cluster
+	MemoryPolicy        MemoryPolicy // see Broker.Tight
+	MaxRetainedMessages int          // of the cluster
 	MaxRetainedBytes    uint64
 	ConnectTimeout      time.Duration // required
 	RetainAvailable     bool

@@ -75,8 +75,11 @@ func (c *client) traceBlocked(p *publish, why block) {
 	if t := c.b.traced(); t != nil {
 		s := c.subject(p)
 		detail := "the node has no lease"
-		if why == blockOrder {
+		switch why {
+		case blockOrder:
 			detail = "it must not overtake one on the other road"
+		case blockMemory:
+			detail = "the node's memory is tight"
 		}
 		t.Step(&s, "held", c.info.id, trace.Step{Detail: detail})
 	}

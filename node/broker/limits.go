@@ -35,6 +35,7 @@ const (
 	LimitByteRate
 	LimitRetainedMessages
 	LimitRetainedBytes
+	LimitMemory
 	LimitCount
 )
 
@@ -44,7 +45,7 @@ var LimitNames = [LimitCount]string{
 	"mqtt.max_topic_levels", "mqtt.max_subscriptions", "mqtt.session_expiry_max", "mqtt.max_keepalive", "mqtt.max_connections",
 	"mqtt.connect_timeout", "mqtt.max_qos", "mqtt.retain_available", "mqtt.wildcard_available", "mqtt.shared_available",
 	"mqtt.deny_subscribe", "mqtt.queue_policy", "mqtt.max_connections_per_address", "mqtt.max_connect_rate", "mqtt.max_message_rate",
-	"mqtt.max_byte_rate", "mqtt.max_retained_messages", "mqtt.max_retained_bytes",
+	"mqtt.max_byte_rate", "mqtt.max_retained_messages", "mqtt.max_retained_bytes", "memory.limit",
 }
 
 // reached counts that a client has reached a limit.

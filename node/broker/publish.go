@@ -52,7 +52,7 @@ func (c *client) take(first byte, body, raw []byte, ba *conn.Batch) error {
 	in := &c.intake
 	if in.blocks != 0 {
 		in.bytes = append(in.bytes, raw...)
-		if len(in.bytes)-in.at > c.b.cfg.MaxBufferedBytes {
+		if len(in.bytes)-in.at > c.b.maxIntake() {
 			in.full = true
 			c.held.Store(true)
 			c.conn.Pause()
@@ -120,6 +120,9 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		c.answer(p, mqtt.QuotaExceeded, ba)
 		return nil, nil
 	}
+	if b.tight.Load() && !p.frees() {
+		return c.tightened(p, ba)
+	}
 	return p, nil
 }
 
@@ -147,6 +150,10 @@ func (c *client) settled(p *publish, code mqtt.ReasonCode, leased bool, ba *conn
 // node had not been declared dead when it read, so no SUBACK that the route lacks can have left.
 func (c *client) route(p *publish, ba *conn.Batch) {
 	b := c.b
+	if b.tight.Load() && b.cfg.MemoryPolicy == MemoryPause && !p.frees() {
+		c.block(blockMemory, p)
+		return
+	}
 	m, targets := b.routes.lookup(p.topic)
 	r := &m.route
 	if p.qos > 0 && !b.leased() {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/skein-mqtt/skein/fsm"
 	"github.com/skein-mqtt/skein/node/broker"
 	"github.com/skein-mqtt/skein/proto/mqtt"
 )
@@ -92,5 +93,74 @@ func TestRetainedLimits(t *testing.T) {
 		if w.State().RetainedCount() != 2 {
 			t.Error("more than there may be are retained")
 		}
+	})
+}
+
+// TestMemoryPause: while memory is tight publishes wait, acknowledgements and what deletes retained messages do not, and
+// nothing is lost.
+func TestMemoryPause(t *testing.T) {
+	cluster(t, 1, func(c *broker.Config) { c.MaxQueuedMessages = 0 }, func(w *world) {
+		s := w.connect(w.one, clean("s"))
+		s.subscribed("#:0")
+		p, q := w.connect(w.one, clean("p")), w.connect(w.one, clean("q"))
+		q.retain(1, "kept", "x")
+		q.expect("PUBACK 1 00")
+		s.expect(message("kept", 0, "x"))
+		w.one.Broker.Tight(true)
+		q.retain(1, "kept", "")
+		q.expect("PUBACK 2 00")
+		s.expect(message("kept", 0, ""))
+		var want []string
+		for i := range 50 {
+			payload := fmt.Sprintf("%02d %03000d", i, 0)
+			p.publish(1, "t", payload)
+			want = append(want, message("t", 0, payload))
+		}
+		p.expect()
+		s.expect()
+		if n := hits(w, broker.LimitMemory); n != 1 { // the rest waits behind the first
+			t.Errorf("counted %d times", n)
+		}
+		w.one.Broker.Tight(false)
+		w.ms(300)
+		if got := p.Got(); len(got) != 50 {
+			t.Errorf("%d acknowledgements: %q", len(got), got)
+		}
+		if got := s.Got(); !slices.Equal(got, want) {
+			t.Errorf("%d messages, want %d", len(got), len(want))
+		}
+	})
+}
+
+// TestMemoryRefuse: who can be told is told, who can't is closed, and QoS 0 is dropped and counted.
+func TestMemoryRefuse(t *testing.T) {
+	cluster(t, 1, func(c *broker.Config) { c.MemoryPolicy = broker.MemoryRefuse }, func(w *world) {
+		s := w.connect(w.one, clean("s"))
+		s.subscribed("#:2")
+		p := w.connect(w.one, clean("p"))
+		o := &client{Conn: w.Dial(w.one), w: w}
+		o.Version = mqtt.V311
+		o.Send(clean("old"))
+		o.expect("CONNACK 00")
+		w.one.Broker.Tight(true)
+		for qos := byte(0); qos <= 2; qos++ {
+			p.publish(qos, "t", "x")
+		}
+		p.expect("PUBACK 1 97", "PUBREC 2 97")
+		o.publish(0, "t", "x")
+		o.expect()
+		o.publish(1, "t", "x")
+		o.expect("closed")
+		s.expect()
+		if n := hits(w, broker.LimitMemory); n != 5 {
+			t.Errorf("counted %d times", n)
+		}
+		if n := w.one.Broker.Stats().Dropped[fsm.ReasonNotAllowed]; n != 4 {
+			t.Errorf("%d are counted as dropped", n)
+		}
+		w.one.Broker.Tight(false)
+		p.publish(1, "t", "y")
+		p.expect("PUBACK 3 00")
+		s.expect(message("t", 1, "y"))
 	})
 }

@@ -23,6 +23,9 @@ var elsewhere = map[string]string{
 	"mqtt.rate_policy":                 "test/e2e.TestLimitsOfRates",
 	"mqtt.max_retained_messages":       "test/e2e.TestLimitsOfRetained",
 	"mqtt.max_retained_bytes":          "test/e2e.TestLimitsOfRetained",
+	"memory.limit":                     "test/e2e.TestMemoryLimit",
+	"memory.limit_percent":             "node/memory.TestLimit",
+	"memory.policy":                    "test/e2e.TestMemoryLimit",
 	"auth.max_failures":                "test/e2e.TestLimitOfFailures",
 }
 

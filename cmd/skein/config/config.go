@@ -26,6 +26,7 @@ type Config struct {
 	Drain   Drain    `key:"drain" doc:"How a node that stops lets its clients go."`
 	Disk    Disk     `key:"disk" doc:"When the disk counts as full."`
 	OTLP    OTLP     `key:"otlp" doc:"Traces of sampled publishes for an OpenTelemetry collector."`
+	Memory  Memory   `key:"memory" doc:"How much memory the process may hold."`
 	Log     Log      `key:"log" doc:"This process's own log, on stderr."`
 }
 
@@ -198,6 +199,13 @@ type OTLP struct {
 	Sample   float64 `key:"sample" doc:"Which part of the publishes is traced, 0 to 1. One with the user property traceparent (W3C Trace Context) is traced if that says so."`
 }
 
+// Memory is the section memory.
+type Memory struct {
+	Limit        Size   `key:"limit" doc:"For the process, also told to Go's garbage collector (as GOMEMLIMIT, which counts where this is 0). When three quarters of it can't be given back, publishes are treated as policy says until it is a tenth less. 0: see limit_percent."`
+	LimitPercent int    `key:"limit_percent" doc:"The same as a percentage of what is at hand: the control group's limit, or the machine's memory. 0: no limit."`
+	Policy       string `key:"policy" doc:"What becomes of clients' publishes meanwhile: pause (they wait, and who publishes is not read beyond 64 KiB) or refuse (0x97 on 5.0; dropped at QoS 0; 3.x clients at QoS 1 and 2 are closed, and send them again)."`
+}
+
 // Disk is the section disk.
 type Disk struct {
 	LowBytes   Size          `key:"low_bytes" doc:"The node turns not ready when less is free on the data folder's disk. 0: not watched."`
@@ -259,9 +267,10 @@ func Default() *Config {
 			HTTP: AuthHTTP{Timeout: 3 * time.Second, Cache: 30 * time.Second},
 			LDAP: AuthLDAP{Filter: "(uid=%u)", Timeout: 5 * time.Second},
 		},
-		Drain: Drain{Timeout: 30 * time.Second, Rate: 1000, ClientTimeout: 5 * time.Second},
-		Disk:  Disk{LowBytes: 256 << 20, LowPercent: 2, Interval: 5 * time.Second},
-		OTLP:  OTLP{Sample: 0.01},
-		Log:   Log{Level: "info", Format: "text"},
+		Drain:  Drain{Timeout: 30 * time.Second, Rate: 1000, ClientTimeout: 5 * time.Second},
+		Disk:   Disk{LowBytes: 256 << 20, LowPercent: 2, Interval: 5 * time.Second},
+		OTLP:   OTLP{Sample: 0.01},
+		Memory: Memory{LimitPercent: 80, Policy: "pause"},
+		Log:    Log{Level: "info", Format: "text"},
 	}
 }

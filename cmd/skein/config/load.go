@@ -199,6 +199,15 @@ func (c *Config) Validate() error {
 	if c.MQTT.MaxPacketSize < 64 || c.MQTT.MaxPacketSize > 268435460 {
 		bad("mqtt.max_packet_size", "is %s: it can be 64 to 268435460 bytes", c.MQTT.MaxPacketSize)
 	}
+	if c.Memory.LimitPercent < 0 || c.Memory.LimitPercent > 100 {
+		bad("memory.limit_percent", "is %d: it can be 0 to 100", c.Memory.LimitPercent)
+	}
+	if c.Memory.Limit > 0 && c.Memory.Limit < 32<<20 {
+		bad("memory.limit", "is %s: a node needs 32MiB at least", c.Memory.Limit)
+	}
+	if !slices.Contains([]string{"pause", "refuse"}, c.Memory.Policy) {
+		bad("memory.policy", "is %q: it can be pause or refuse", c.Memory.Policy)
+	}
 	if c.Disk.LowPercent > 99 {
 		bad("disk.low_percent", "is %d: it can be 0 to 99", c.Disk.LowPercent)
 	}

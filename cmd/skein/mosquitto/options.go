@@ -189,13 +189,26 @@ func init() {
 			return Taken, "mqtt.sys_interval"
 		},
 		"persistent_client_expiration": expiration,
-		"memory_limit":                 says(Missing, "mqtt.max_buffered_bytes and mqtt.max_queued_bytes bound what one client may hold"),
-		"retain_expiry_interval":       says(Missing, "a message may carry an expiry of its own in MQTT 5.0"),
-		"mount_point":                  mountPoint,
-		"accept_protocol_versions":     setting("protocol_versions"),
-		"bind_interface":               says(Missing, "name the interface's address in the listener"),
-		"socket_domain":                says(Missing, "name an IPv4 or IPv6 address in the listener"),
-		"http_dir":                     says(Missing, "no files are served"), "websockets_headers_size": says(Needless, "headers are bounded"),
+		"memory_limit": func(c *converter, l line) (Fate, string) {
+			switch n, err := strconv.ParseUint(l.value, 10, 62); {
+			case err != nil:
+				return Bad, "wants a number of bytes"
+			case n == 0:
+				return Changed, "memory.limit: without one it is memory.limit_percent of what is there"
+			case n < 32<<20:
+				c.set("memory.limit", strconv.Itoa(32<<20))
+				return Changed, "memory.limit: a node needs 32 MiB at least"
+			default:
+				c.set("memory.limit", l.value)
+				return Taken, "memory.limit"
+			}
+		},
+		"retain_expiry_interval":   says(Missing, "a message may carry an expiry of its own in MQTT 5.0"),
+		"mount_point":              mountPoint,
+		"accept_protocol_versions": setting("protocol_versions"),
+		"bind_interface":           says(Missing, "name the interface's address in the listener"),
+		"socket_domain":            says(Missing, "name an IPv4 or IPv6 address in the listener"),
+		"http_dir":                 says(Missing, "no files are served"), "websockets_headers_size": says(Needless, "headers are bounded"),
 		"websockets_log_level": says(Needless, "see log.level"), "websockets_origin": says(Missing, "every origin may connect"),
 
 		"persistence": func(_ *converter, l line) (Fate, string) {

@@ -102,6 +102,17 @@ func (n *node) registry() *prometheus.Registry {
 		}
 		return 0
 	})
+	g.add(prometheus.GaugeValue, "memory_limit_bytes", "What the process may hold, see memory.limit; 0: no limit.", func() float64 { return float64(n.memory.Limit()) })
+	g.add(prometheus.GaugeValue, "memory_live_bytes", "What the process holds and can't give back.", func() float64 {
+		_, live := n.memory.High()
+		return float64(live)
+	})
+	g.add(prometheus.GaugeValue, "memory_tight", "1 while three quarters of the limit can't be given back and publishes are therefore held back or refused.", func() float64 {
+		if high, _ := n.memory.High(); high {
+			return 1
+		}
+		return 0
+	})
 	g.add(prometheus.GaugeValue, "log_backlog_commands", "Commands of this node that are proposed and not applied.", func() float64 {
 		commands, _ := n.cluster.Backlog()
 		return float64(commands)

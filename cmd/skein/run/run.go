@@ -30,6 +30,7 @@ import (
 	"github.com/skein-mqtt/skein/node/event"
 	"github.com/skein-mqtt/skein/node/httpd"
 	"github.com/skein-mqtt/skein/node/listener"
+	"github.com/skein-mqtt/skein/node/memory"
 	"github.com/skein-mqtt/skein/node/operators"
 	"github.com/skein-mqtt/skein/node/ring"
 	protocol "github.com/skein-mqtt/skein/node/session"
@@ -50,6 +51,7 @@ type node struct {
 	broker    *broker.Broker
 	cluster   *cluster.Cluster
 	disk      *disk.Watcher
+	memory    *memory.Watcher
 	drain     *drain
 	health    *health
 	gate      *operators.Gate
@@ -90,6 +92,7 @@ func Run(ctx context.Context, cfg *config.Config) error {
 	}
 	group.Go(func() { _ = n.broker.Run(ctx) })
 	group.Go(func() { _ = n.disk.Run(ctx) })
+	group.Go(func() { _ = n.memory.Run(ctx) })
 	group.Go(func() { n.events.Run(ctx) })
 	group.Go(func() {
 		if err := n.rules.Run(ctx); err != nil {
@@ -209,6 +212,9 @@ func open(ctx context.Context, cfg *config.Config) (_ *node, err error) {
 		n.broker.Cordon(true)
 		n.logger.Warn("this node is cordoned: it takes no clients until 'skein uncordon'")
 	}
+	n.memory = memory.New(memory.Config{
+		Limit: uint64(cfg.Memory.Limit), Percent: cfg.Memory.LimitPercent, Interval: 250 * time.Millisecond, Changed: n.memoryChanged,
+	})
 	if err := n.bind(); err != nil { // before anything is written: a taken port is the commonest error
 		return nil, err
 	}
@@ -366,6 +372,15 @@ func (n *node) diskChanged(low bool, u disk.Usage, err error) {
 	}
 }
 
+func (n *node) memoryChanged(high bool, used, mark uint64) {
+	n.broker.Tight(high)
+	if high {
+		n.logger.Warn("memory is tight: publishes are held back as memory.policy says", "policy", n.cfg.Memory.Policy, "used", used, "mark", mark)
+		return
+	}
+	n.logger.Info("memory has room again", "used", used, "mark", mark)
+}
+
 // close closes the parts that are open, in the order in which they stop needing each other.
 func (n *node) close() {
 	for _, l := range n.listeners {
@@ -399,6 +414,9 @@ var queuePolicies = map[string]protocol.Full{
 	"drop_newest": protocol.DropNewest, "drop_oldest": protocol.DropOldest, "disconnect": protocol.Disconnect,
 }
 
+// memoryPolicies are the words of memory.policy.
+var memoryPolicies = map[string]broker.MemoryPolicy{"pause": broker.MemoryPause, "refuse": broker.MemoryRefuse}
+
 // ratePolicies are the words of mqtt.rate_policy.
 var ratePolicies = map[string]broker.RatePolicy{"pause": broker.RatePause, "disconnect": broker.RateDisconnect}
 
@@ -413,7 +431,7 @@ func brokerConfig(id string, c *config.Config, logger *slog.Logger) broker.Confi
 		SharedAvailable: m.SharedAvailable, DenySubscribe: m.DenySubscribe, LegacySuback: m.LegacySuback,
 		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels, MaxTopicLength: m.MaxTopicLength, MaxSubscriptions: m.MaxSubscriptions,
 		MaxPerAddress: m.MaxConnectionsPerAddress, MaxConnectRate: m.MaxConnectRate, MaxMessageRate: m.MaxMessageRate, MaxByteRate: int(m.MaxByteRate),
-		RatePolicy: ratePolicies[m.RatePolicy], MaxRetainedMessages: m.MaxRetainedMessages, MaxRetainedBytes: uint64(m.MaxRetainedBytes),
+		RatePolicy: ratePolicies[m.RatePolicy], MemoryPolicy: memoryPolicies[c.Memory.Policy], MaxRetainedMessages: m.MaxRetainedMessages, MaxRetainedBytes: uint64(m.MaxRetainedBytes),
 		ServerReference: c.Drain.ServerReference, Logger: logger,
 	}
 }
