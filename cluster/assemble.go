@@ -42,6 +42,7 @@ func (c *Cluster) assemble() error {
 		return errors.Join(err, transport.Close())
 	}
 	c.log, c.transport = log, transport
+	leaderLog{c}.SetClock(nil)
 	c.logReady()
 	c.closers = append(c.closers, log.Close, func() error { port.Quiet(); return nil })
 	port.Serve(service{c: c})

@@ -212,13 +212,21 @@ func (c *Cluster) quarantine(index uint64) {
 	if err := c.folder.write(quarantineFile, why); err != nil {
 		c.fatal(err) // else it would serve again after a restart
 	}
+	c.early.mu.Lock() // leaderChanged either sees the reason, or has come before
 	c.checks.mu.Lock()
 	c.checks.reason = why
 	c.checks.mu.Unlock()
-	c.setWaiting(why)
 	c.leader.Change(false, 0)
+	c.early.mu.Unlock()
+	c.setWaiting(why)
 	c.life.expel(c)
-	if c.log.IsLeader() {
+	c.abdicate()
+}
+
+// abdicate hands the leadership over if this node has it and is quarantined: nobody gets a lease from it. Maintenance
+// calls it again until it has worked.
+func (c *Cluster) abdicate() {
+	if c.Quarantined() != "" && c.log.IsLeader() {
 		leaderLog{c}.HandOver()
 	}
 }

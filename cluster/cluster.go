@@ -282,7 +282,7 @@ func (l leaderLog) Append(ctx context.Context, s *fsmpb.System) error {
 
 func (l leaderLog) SetClock(clock func() int64) {
 	if clock == nil {
-		clock = l.c.fsm.Now
+		clock = logTime{l.c.fsm, l.c.holder}.Now
 	}
 	l.c.log.SetClock(clock)
 }
@@ -320,3 +320,12 @@ func (c *Cluster) spawn(fn func()) {
 	}
 	c.group.Go(fn)
 }
+
+// logTime is the state with the log's time as it goes on between entries: what a leader told last, by this
+// node's monotonic clock. The state's own stands still where nothing is written.
+type logTime struct {
+	*fsm.FSM
+	holder *lease.Holder
+}
+
+func (t logTime) Now() int64 { return max(t.FSM.Now(), t.holder.Now()) }

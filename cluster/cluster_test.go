@@ -124,6 +124,10 @@ func TestVerdict(t *testing.T) {
 	leader, n := w.leader(), w.follower()
 	ref := n.Self()
 	late := &clusterpb.AnnounceRequest{Node: n.id, StoreId: n.folder.store, Nonce: 7, PeerAddr: n.addr}
+	if _, err := (service{c: leader.Cluster}).Announce(ctx(t), late); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("a binary that knows less than the cluster uses: %v", err)
+	}
+	late.Features = leader.fsm.FeatureLevel()
 	if _, err := (service{c: leader.Cluster}).Announce(ctx(t), late); status.Code(err) != codes.Unavailable {
 		t.Fatalf("a lease runs, but: %v", err)
 	}

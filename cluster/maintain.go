@@ -21,7 +21,7 @@ const (
 func (c *Cluster) maintain(ctx context.Context) {
 	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
-	var kept time.Time
+	var kept, abdicated time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,6 +31,10 @@ func (c *Cluster) maintain(ctx context.Context) {
 		if now := time.Now(); now.Sub(kept) > keepEvery {
 			kept = now
 			c.dial.Keep(c.addresses())
+		}
+		if now := time.Now(); now.Sub(abdicated) > transferPatience {
+			abdicated = now
+			c.abdicate()
 		}
 		if c.log.IsLeader() && c.leader.Ready() {
 			c.tend(ctx)

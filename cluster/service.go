@@ -81,6 +81,10 @@ func (s service) Announce(ctx context.Context, req *clusterpb.AnnounceRequest) (
 	if inc, ok := c.fsm.Incarnation(req.Node, req.Nonce); ok {
 		return &clusterpb.AnnounceReply{Incarnation: inc}, nil
 	}
+	if level := c.fsm.FeatureLevel(); req.Features < level {
+		return nil, status.Errorf(codes.FailedPrecondition, "version %s knows feature level %d, and the cluster is at %d: "+
+			"entries are read as that level says, so run the cluster's version on this node", req.Version, req.Features, level)
+	}
 	if err := c.succeed(req); err != nil {
 		return nil, err
 	}

@@ -74,6 +74,9 @@ func (r *Rights) current() *policy {
 	p := r.now.Load()
 	if v := r.rules.Version(); p == nil || p.version != v {
 		p = r.rules.policy(v, r.username, r.clientID, r.proof.rules())
+		if r.Standing() != mqtt.Success { // its connection is about to end
+			p = &policy{version: v, username: r.username, clientID: r.clientID}
+		}
 		r.now.Store(p)
 	}
 	return p
@@ -154,13 +157,13 @@ func (r *Rules) policy(version uint64, username, clientID string, token []fsm.Ru
 	}
 	for _, role := range h.Roles {
 		for i := range role.Rules {
-			if filter, ok := filled(role.Rules[i].Filter, username, clientID); ok {
+			if filter, ok := filled(&role.Rules[i], username, clientID); ok {
 				p.held = append(p.held, heldRule{role.Rules[i], filter, role.Role, role.Group})
 			}
 		}
 	}
 	for i := range token {
-		if filter, ok := filled(token[i].Filter, username, clientID); ok {
+		if filter, ok := filled(&token[i], username, clientID); ok {
 			p.token = append(p.token, heldRule{token[i], filter, nil, ""})
 		}
 	}
@@ -192,16 +195,22 @@ func (r *Rules) everything(version uint64) *policy {
 }
 
 // filled puts the user's name for %u and the client's id for %c. A name with a wildcard or a separator
-// in it would reach more than its own topics: such a rule is not for this client.
-func filled(filter, username, clientID string) (string, bool) {
+// in it would reach more than its own topics: what such a rule allows is not for this client, and what it denies
+// is everything. A client id that begins with $ makes no rule one for the broker's own topics.
+func filled(rule *fsm.Rule, username, clientID string) (string, bool) {
+	filter := rule.Filter
 	user, client := strings.Contains(filter, "%u"), strings.Contains(filter, "%c")
-	if user && (username == "" || strings.ContainsAny(username, "+#/")) || client && strings.ContainsAny(clientID, "+#/") {
+	switch {
+	case user && username == "":
 		return "", false
+	case user && strings.ContainsAny(username, "+#/") || client && strings.ContainsAny(clientID, "+#/"):
+		return "#", rule.Deny
 	}
 	if !user && !client {
 		return filter, true
 	}
-	return strings.NewReplacer("%c", clientID, "%u", username).Replace(filter), true
+	out := strings.NewReplacer("%c", clientID, "%u", username).Replace(filter)
+	return out, !strings.HasPrefix(out, "$") || strings.HasPrefix(filter, "$")
 }
 
 // decide judges an action; by is the rule that made the verdict, where one did. The rules of the

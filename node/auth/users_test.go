@@ -126,6 +126,15 @@ func TestReplicatedUsers(t *testing.T) {
 	if squatter.Standing() != mqtt.NotAuthorized || squatter.MayPublish("anything") {
 		t.Error("a mere name was taken for a user")
 	}
+	w.change(put(user("brief", "pw", grant("reader", 0))))
+	gone := w.in("brief", "pw", "id")
+	if !gone.MayReceive("meters/1") {
+		t.Error("it may not read")
+	}
+	w.change(drop("brief"))
+	if gone.MayPublish("z") || gone.MaySubscribe("meters/1") || gone.MayReceive("meters/1") {
+		t.Error("who was deleted may do something until its connection is closed")
+	}
 	for _, try := range []struct {
 		name, password string
 		want           mqtt.ReasonCode
@@ -213,6 +222,15 @@ func TestRoles(t *testing.T) {
 	guest := w.in("", "", "g")
 	if !guest.MaySubscribe("public/x") || guest.MaySubscribe("x") || !guest.MayPublish("x") {
 		t.Error("the anonymous group, and a default that allows")
+	}
+	if p := w.policy(w.Version(), "ann", "$SYS", nil); find(p.held, fsm.ActionReceive, "$SYS/x") != nil {
+		t.Error("an id opened the broker's own topics")
+	}
+	if _, ok := filled(&fsm.Rule{Filter: "%c/#"}, "ann", "$SYS"); ok {
+		t.Error("an id opened the broker's own topics")
+	}
+	if f, ok := filled(&fsm.Rule{Filter: "secret/%c", Deny: true}, "ann", "a/b"); !ok || f != "#" {
+		t.Error("an id with a separator got around what is denied to it")
 	}
 	if slash := w.policy(w.Version(), "ann", "a/b", nil); find(slash.held, fsm.ActionSubscribe, "own/ann/a/b/#").filter != "#" {
 		t.Error("an id with a separator reached more than its own topics")

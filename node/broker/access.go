@@ -36,7 +36,7 @@ func (id *Identity) judge(p *mqtt.Connect) mqtt.ReasonCode {
 	case policy == nil:
 	case len(policy.Versions) > 0 && !slices.Contains(policy.Versions, p.Version):
 		return mqtt.UnsupportedProtocolVersion
-	case policy.Anonymous != nil && !*policy.Anonymous && !p.HasUsername && !id.Verified:
+	case policy.Anonymous != nil && !*policy.Anonymous && p.Username == "" && !id.Verified:
 		return mqtt.NotAuthorized
 	}
 	return mqtt.Success
@@ -113,6 +113,9 @@ func (b *Broker) accessVersion() uint64 {
 
 // authenticate has the CONNECT judged before it is proposed. Called without the lock, after open.
 func (c *client) authenticate() {
+	if c.waitForService() { // the replicated users are not all known yet
+		return
+	}
 	a := c.b.cfg.Access
 	if a == nil {
 		c.proposeConnect()

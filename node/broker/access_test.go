@@ -143,6 +143,28 @@ func TestAccess(t *testing.T) {
 	})
 }
 
+// TestRepeatAfterRevocation: what the log has accepted is answered by the log when it comes again, whatever the client may do
+// by now. A refusal would free the packet id at the client alone, and its next message would be taken for the repeat.
+func TestRepeatAfterRevocation(t *testing.T) {
+	r := &rules{secret: "secret"}
+	cluster(t, 2, func(c *broker.Config) { c.Access = r }, func(w *world) {
+		s := w.connect(w.two, clean("s"))
+		s.subscribed("#:2")
+		p := w.connect(w.one, persistent("p"))
+		p.send(&mqtt.Publish{Topic: []byte("t"), QoS: 2, PacketID: 7, Payload: []byte("once")})
+		p.expect("PUBREC 7 00")
+		p.Cut() // before it has read that
+		again := persistent("p")
+		again.HasUsername, again.Username = true, "reader" // may not publish
+		p = w.connect(w.one, again)
+		p.send(&mqtt.Publish{Topic: []byte("t"), QoS: 2, PacketID: 7, Dup: true, Payload: []byte("once")})
+		p.expect("PUBREC 7 00")
+		p.send(&mqtt.Publish{Topic: []byte("t"), QoS: 2, PacketID: 8, Payload: []byte("new")})
+		p.expect("PUBREC 8 87")
+		s.expect(message("t", 2, "once"))
+	})
+}
+
 func TestSubscribingIsAskedFor(t *testing.T) {
 	r := &rules{secret: "secret"}
 	cluster(t, 1, func(c *broker.Config) { c.Access = r }, func(w *world) {

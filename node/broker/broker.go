@@ -192,7 +192,7 @@ func (b *Broker) Serving(fsm.NodeRef) {
 	b.waiting = nil
 	b.mu.Unlock()
 	for _, c := range waiting {
-		c.proposeConnect()
+		c.authenticate()
 	}
 }
 

@@ -68,6 +68,9 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 		return c.refuse(mqtt.UseAnotherServer, ba)
 	}
 	if p.AuthMethod != "" {
+		if !c.b.serving.Load() {
+			return c.refuse(mqtt.ServerUnavailable, ba)
+		}
 		return c.exchange(ba)
 	}
 	c.propose()
@@ -146,16 +149,9 @@ func (c *client) refuse(code mqtt.ReasonCode, ba *conn.Batch) error {
 // without the lock, after open.
 func (c *client) proposeConnect() {
 	b := c.b
-	b.mu.Lock()
-	if !b.serving.Load() {
-		if c.at != gone {
-			b.waiting = append(b.waiting, c)
-		}
-		b.mu.Unlock()
-		c.deadline.Store(conn.Tick() + ticks(servicePatience))
+	if c.waitForService() {
 		return
 	}
-	b.mu.Unlock()
 	c.conn.Lock()
 	defer c.conn.Unlock()
 	if c.phase != phaseProposed {
@@ -186,6 +182,21 @@ func (c *client) proposeConnect() {
 			c.connected(r)
 		}
 	})
+}
+
+// waitForService keeps a CONNECT until the node is in service; false: it is.
+func (c *client) waitForService() bool {
+	b := c.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.serving.Load() {
+		return false
+	}
+	if c.at != gone {
+		b.waiting = append(b.waiting, c)
+	}
+	c.deadline.Store(conn.Tick() + ticks(servicePatience))
+	return true
 }
 
 // expiry is the session expiry that a CONNECT gets, seconds; 0: a clean session.

@@ -85,6 +85,7 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		b.reached(LimitRetain)
 		return nil, &mqtt.Error{Code: mqtt.RetainNotSupported, Msg: "RETAIN where Retain Available is 0"}
 	}
+	repeat := m.QoS == 2 && c.sess.Accepted(m.PacketID) // the log knows it, and has to answer
 	slot, verdict, err := c.sess.Publish(&m)
 	if err != nil {
 		return nil, b.tooMuch(err)
@@ -108,14 +109,14 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		topic: name, payload: m.Payload, props: m.Props, qos: m.QoS, retain: m.Retain,
 		hasExpiry: m.HasExpiry, expiry: m.Expiry, id: m.PacketID, slot: slot,
 	}
-	allowed := !outside && !reserved(name) && c.mayPublish(name)
+	allowed := repeat || !outside && !reserved(name) && c.mayPublish(name)
 	c.traceReceived(p, allowed)
 	if !allowed {
 		c.drop(fsm.ReasonNotAllowed, 1)
 		c.answer(p, mqtt.NotAuthorized, ba)
 		return nil, nil
 	}
-	if b.retainedFull(p) {
+	if !repeat && b.retainedFull(p) {
 		c.drop(fsm.ReasonNotAllowed, 1)
 		c.answer(p, mqtt.QuotaExceeded, ba)
 		return nil, nil

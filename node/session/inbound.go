@@ -35,6 +35,13 @@ const (
 	Repeat                // a clean session's QoS 2 repeat: acknowledged already, do not route
 )
 
+// Accepted tells whether the log has a QoS 2 message under this packet id already: whatever comes under it is a repeat.
+// Of one that is pending it is not known: it may have been refused.
+func (s *Session) Accepted(id uint16) bool {
+	st := s.in.ids[id]
+	return s.cfg.Persistent && (st == inKnown || st == inEarlier)
+}
+
 // Publish checks a PUBLISH of the client and opens the slot of its acknowledgement. The topic
 // alias is resolved into p.Topic. A persistent session's QoS 2 repeats are judged by the log, which
 // answers them like the first.

@@ -140,3 +140,45 @@ func TestReplicatedUsers(t *testing.T) {
 		return err == nil && ack.Code == 0
 	})
 }
+
+// TestUsersWhileANodeStarts: a node that is catching up with the log knows no user yet, so it judges nobody before it does.
+func TestUsersWhileANodeStarts(t *testing.T) {
+	beside(t)
+	c := h.Start(t, 3, append([]string{"--set", "auth.max_failures=1000000", "--set", "auth.failure_delay=1ms"}, flags...)...)
+	file := filepath.Join(t.TempDir(), "users.yaml")
+	if err := os.WriteFile(file, []byte(usersYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := c.Node(1).Skein("apply", "-f", file); err != nil {
+		t.Fatal(out, err)
+	}
+	n := c.Node(3)
+	for range heavy(1, 5) {
+		n.Kill()
+		n.Start()
+		seen := make(map[string]int)
+		for try := range 1000 {
+			for _, user := range []string{"", "eve", "ann"} {
+				nc, err := n.Dial(h.V5)
+				if err != nil { // it does not listen yet
+					continue
+				}
+				nc.MustSend(h.Packet{Type: h.CONNECT, ClientID: "try" + user, Clean: true, Username: user, Password: "pw-" + user})
+				ack := nc.Await(h.CONNACK)
+				nc.Close()
+				want := map[string]byte{"": 0x87, "eve": 0x86, "ann": 0}[user]
+				if ack.Code != want && ack.Code != 0x88 {
+					t.Errorf("try %d: %q got %#02x, want %#02x", try, user, ack.Code, want)
+				}
+				seen[user]++
+			}
+			if n.Ready() == 200 && len(seen) == 3 {
+				break
+			}
+		}
+		if len(seen) != 3 {
+			t.Errorf("nobody tried: %v", seen)
+		}
+		n.WaitReady()
+	}
+}
