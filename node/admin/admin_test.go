@@ -155,6 +155,10 @@ func (l local) Road(req *adminpb.ExplainRequest) (string, string) {
 	return "link", "asked for " + req.Topic
 }
 
+func (l local) MayPublish(username, client, _ string) (bool, string) {
+	return username != "eve", "user " + username + " as " + client
+}
+
 func (l local) MayReceive(client, _ string) bool { return client != "denied" }
 
 func (l local) Disconnect(client string) bool {

@@ -203,6 +203,11 @@ func (s *Server) Explain(ctx context.Context, req *adminpb.ExplainRequest) (*adm
 	}
 	res := &adminpb.ExplainResponse{}
 	res.Road, res.Reason = s.local.Road(req)
+	if req.AsUser {
+		var may bool
+		may, res.Verdict = s.local.MayPublish(req.Username, req.Publisher, req.Topic)
+		res.Refused = !may
+	}
 	page := &adminpb.Page{Size: largestPage}
 	for {
 		list, err := s.ListSubscriptions(ctx, &adminpb.ListSubscriptionsRequest{Page: page, Topic: req.Topic})
@@ -211,7 +216,11 @@ func (s *Server) Explain(ctx context.Context, req *adminpb.ExplainRequest) (*adm
 		}
 		res.Missing = list.Missing
 		for _, sub := range list.Subscriptions {
-			res.Subscriptions = append(res.Subscriptions, s.explain(req, sub))
+			e := s.explain(req, sub)
+			if res.Refused {
+				e.Outcome, e.Delivered = "not delivered: the publisher may not publish to it", false
+			}
+			res.Subscriptions = append(res.Subscriptions, e)
 		}
 		if list.NextToken == "" {
 			return res, nil

@@ -89,6 +89,17 @@ queues: queued: it is offline`; got != want {
 	if got := tell(0); !strings.Contains(got, "away: not delivered: it is offline and QoS 0 is not queued") {
 		t.Errorf("QoS 0:\n%s", got)
 	}
+	for user, refused := range map[string]bool{"ann": false, "eve": true} {
+		res, err := clients[1].Explain(t.Context(), &adminpb.ExplainRequest{Topic: "a/b", Qos: 1, Publisher: "p", AsUser: true, Username: user})
+		if err != nil || res.Refused != refused || res.Verdict != "user "+user+" as p" || len(res.Subscriptions) == 0 {
+			t.Errorf("as %s: %v %v", user, res, err)
+		}
+		for _, e := range res.GetSubscriptions() {
+			if refused && (e.Delivered || !strings.Contains(e.Outcome, "may not publish")) {
+				t.Errorf("as %s: %v", user, e)
+			}
+		}
+	}
 	if _, err := clients[0].Explain(t.Context(), &adminpb.ExplainRequest{Topic: "a/#"}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a filter: %v", err)
 	}

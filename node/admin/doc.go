@@ -52,6 +52,8 @@ type Local interface {
 	Losses(client string) map[string]uint64
 	// Road is how a publish would go from here, and why.
 	Road(req *adminpb.ExplainRequest) (road, reason string)
+	// MayPublish tells whether this node's rules let a user, with that client id, publish to a topic, and why.
+	MayPublish(username, client, topic string) (bool, string)
 	// MayReceive tells whether this node's access list lets a client have messages of a topic.
 	MayReceive(client, topic string) bool
 	// Disconnect closes a client's connection; false: it is not connected here.

@@ -2149,7 +2149,9 @@ type ExplainRequest struct {
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Qos           uint32                 `protobuf:"varint,2,opt,name=qos,proto3" json:"qos,omitempty"`
 	Retain        bool                   `protobuf:"varint,3,opt,name=retain,proto3" json:"retain,omitempty"`
-	Publisher     string                 `protobuf:"bytes,4,opt,name=publisher,proto3" json:"publisher,omitempty"` // client id; for No Local and for the road
+	Publisher     string                 `protobuf:"bytes,4,opt,name=publisher,proto3" json:"publisher,omitempty"`          // client id; for No Local, for the road, and for rules on %c
+	AsUser        bool                   `protobuf:"varint,5,opt,name=as_user,json=asUser,proto3" json:"as_user,omitempty"` // also whether username may publish to it, by the rules of the node that is asked
+	Username      string                 `protobuf:"bytes,6,opt,name=username,proto3" json:"username,omitempty"`            // empty: nobody's, as anonymous clients have
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2208,6 +2210,20 @@ func (x *ExplainRequest) GetRetain() bool {
 func (x *ExplainRequest) GetPublisher() string {
 	if x != nil {
 		return x.Publisher
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetAsUser() bool {
+	if x != nil {
+		return x.AsUser
+	}
+	return false
+}
+
+func (x *ExplainRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
 	}
 	return ""
 }
@@ -2286,6 +2302,8 @@ type ExplainResponse struct {
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // why that one
 	Subscriptions []*Explained           `protobuf:"bytes,3,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	Missing       []*Missing             `protobuf:"bytes,4,rep,name=missing,proto3" json:"missing,omitempty"`
+	Refused       bool                   `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"` // username may not publish to it: nothing would be delivered
+	Verdict       string                 `protobuf:"bytes,6,opt,name=verdict,proto3" json:"verdict,omitempty"`  // why it may or may not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2346,6 +2364,20 @@ func (x *ExplainResponse) GetMissing() []*Missing {
 		return x.Missing
 	}
 	return nil
+}
+
+func (x *ExplainResponse) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
+func (x *ExplainResponse) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
 }
 
 type DisconnectClientRequest struct {
@@ -4670,22 +4702,26 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x06events\x18\x06 \x03(\v2\x15.skein.admin.v1.EventR\x06events\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"n\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa3\x01\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x10\n" +
 	"\x03qos\x18\x02 \x01(\rR\x03qos\x12\x16\n" +
 	"\x06retain\x18\x03 \x01(\bR\x06retain\x12\x1c\n" +
-	"\tpublisher\x18\x04 \x01(\tR\tpublisher\"\x97\x01\n" +
+	"\tpublisher\x18\x04 \x01(\tR\tpublisher\x12\x17\n" +
+	"\aas_user\x18\x05 \x01(\bR\x06asUser\x12\x1a\n" +
+	"\busername\x18\x06 \x01(\tR\busername\"\x97\x01\n" +
 	"\tExplained\x12@\n" +
 	"\fsubscription\x18\x01 \x01(\v2\x1c.skein.admin.v1.SubscriptionR\fsubscription\x12\x10\n" +
 	"\x03qos\x18\x02 \x01(\rR\x03qos\x12\x18\n" +
 	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x1c\n" +
-	"\tdelivered\x18\x04 \x01(\bR\tdelivered\"\xb1\x01\n" +
+	"\tdelivered\x18\x04 \x01(\bR\tdelivered\"\xe5\x01\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04road\x18\x01 \x01(\tR\x04road\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12?\n" +
 	"\rsubscriptions\x18\x03 \x03(\v2\x19.skein.admin.v1.ExplainedR\rsubscriptions\x121\n" +
-	"\amissing\x18\x04 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\"X\n" +
+	"\amissing\x18\x04 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\bR\arefused\x12\x18\n" +
+	"\averdict\x18\x06 \x01(\tR\averdict\"X\n" +
 	"\x17DisconnectClientRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05local\x18\x02 \x01(\bR\x05local\x12\x17\n" +

@@ -41,7 +41,7 @@ func (fake) ListNodes(context.Context, *adminpb.ListNodesRequest) (*adminpb.List
 		Nodes: []*adminpb.Node{
 			{
 				Id: "node1", State: "ready", Role: "leader", Incarnation: 3, Version: "v1", Clients: 12, Applied: 99, Started: ago(3 * time.Hour),
-				MqttAddress: "10.0.0.1:1883", HttpAddress: "10.0.0.1:8080", AdminAddress: "10.0.0.1:7883", PeerAddress: "10.0.0.1:7884", Features: 1,
+				MqttAddress: "10.0.0.1:1883", HttpAddress: "10.0.0.1:8080", AdminAddress: "10.0.0.1:7883", PeerAddress: "10.0.0.1:7884", Features: 1, Received: 9,
 			},
 			{Id: "node2", State: "unknown", Role: "follower", Incarnation: 4},
 			{Id: "node3", State: "down", Role: "follower", Reason: "no lease for 3s"},
@@ -161,6 +161,7 @@ func (fake) Explain(_ context.Context, req *adminpb.ExplainRequest) (*adminpb.Ex
 			{Subscription: &adminpb.Subscription{Client: "b", Filter: "#"}, Outcome: "not delivered: No Local"},
 		},
 		Missing: []*adminpb.Missing{{Node: "node2", Reason: "no answer in time"}},
+		Refused: req.AsUser && req.Username == "eve", Verdict: map[bool]string{true: fmt.Sprintf("user %q says so", req.Username)}[req.AsUser],
 	}, nil
 }
 

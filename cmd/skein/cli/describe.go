@@ -18,9 +18,9 @@ import (
 
 func newDescribe(a *asker) *cobra.Command {
 	describe := &cobra.Command{
-		Use: "describe", Short: "Tell all about one client or session", Args: subcommand,
+		Use: "describe", Short: "Tell all about one client, session or node", Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError("'%s' wants what to describe: client ID", cmd.CommandPath())
+			return usageError("'%s' wants what to describe: client ID or node NAME", cmd.CommandPath())
 		},
 	}
 	client := &cobra.Command{
@@ -44,8 +44,95 @@ func newDescribe(a *asker) *cobra.Command {
 			return describeClient(a.env.Out, args[0], res, format)
 		})
 	})
-	describe.AddCommand(client)
+	describe.AddCommand(client, newDescribeNode(a))
 	return describe
+}
+
+func newDescribeNode(a *asker) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "node NAME", Short: "Tell all about one node", Args: arguments("NAME"),
+		Long: "Tell all about one node: its state and why, its addresses, how far it is in the log, what it has passed on since it\n" +
+			"started, and what it did not deliver, by reason.",
+	}
+	a.flags(cmd)
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "text, json or yaml")
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		known := []string{"text", "json", "yaml"}
+		if !slices.Contains(known, format) {
+			return usageError("--output: unknown format %q; the nearest valid one is %s", format, config.Nearest(format, known))
+		}
+		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
+			res, err := c.ListNodes(ctx, &adminpb.ListNodesRequest{Page: &adminpb.Page{Size: 5000}})
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(res.Nodes, func(n *adminpb.Node) bool { return n.Id == args[0] })
+			if i < 0 {
+				return fmt.Errorf("no node %q", args[0])
+			}
+			if format != "text" {
+				return encode(a.env.Out, toObject(res.Nodes[i]), format)
+			}
+			leader := slices.IndexFunc(res.Nodes, func(n *adminpb.Node) bool { return n.Role == "leader" })
+			var ahead uint64
+			if leader >= 0 {
+				ahead = res.Nodes[leader].Applied
+			}
+			for _, m := range res.Missing {
+				if m.Node == args[0] {
+					fmt.Fprintf(a.env.Err, "skein: it did not answer: %s; what only it knows is missing\n", m.Reason)
+				}
+			}
+			return describeNode(a.env.Out, res.Nodes[i], ahead)
+		})
+	})
+	return cmd
+}
+
+// describeNode tells of a node. ahead is how far the leader is in the log; 0: it is not known.
+func describeNode(w io.Writer, n *adminpb.Node, ahead uint64) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, value string) { fmt.Fprintf(tw, "%s:\t%s\n", name, orDash(readable([]byte(value), 400))) }
+	line("Node", n.Id)
+	state := n.State
+	if n.Reason != "" {
+		state += ": " + n.Reason
+	}
+	line("State", state)
+	line("Role", n.Role)
+	if n.Started != 0 {
+		line("Uptime", duration(now().Sub(time.UnixMilli(n.Started))))
+	}
+	line("Version", fmt.Sprintf("%s, feature level %d", orDash(n.Version), n.Features))
+	line("Incarnation", number(n.Incarnation))
+	for _, address := range []struct{ name, value string }{
+		{"MQTT", n.MqttAddress}, {"HTTP", n.HttpAddress}, {"Admin", n.AdminAddress}, {"Peers", n.PeerAddress},
+	} {
+		line(address.name, address.value)
+	}
+	if n.Applied == 0 { // it did not answer
+		return tw.Flush()
+	}
+	line("Clients", number(n.Clients))
+	applied := "up to index " + number(n.Applied)
+	if ahead > n.Applied {
+		applied += fmt.Sprintf(", %d behind the leader", ahead-n.Applied)
+	}
+	line("Log", applied)
+	if n.Commits > 0 {
+		mean := time.Duration(n.CommitNano / n.Commits)
+		line("Commits", fmt.Sprintf("%d batches, %s each, %d bytes wait", n.Commits, mean.Round(10*time.Microsecond), n.Backlog))
+	}
+	line("Received", fmt.Sprintf("%d messages, %d bytes", n.Received, n.BytesIn))
+	line("Sent", fmt.Sprintf("%d messages", n.Sent))
+	if len(n.Dropped) == 0 {
+		line("Not delivered", "nothing")
+	}
+	for _, r := range slices.Sorted(maps.Keys(n.Dropped)) {
+		line("Not delivered", fmt.Sprintf("%d: %s", n.Dropped[r], r))
+	}
+	return tw.Flush()
 }
 
 func describeClient(w io.Writer, id string, d *adminpb.DescribeClientResponse, format string) error {

@@ -13,24 +13,34 @@ import (
 func newExplain(a *asker) *cobra.Command {
 	var qos uint32
 	var retain bool
-	var publisher string
+	var publisher, user string
 	cmd := &cobra.Command{
 		Use: "explain TOPIC", Short: "Tell what would become of a publish to a topic, and why", Args: arguments("TOPIC"),
 		Long: "Tell what would become of a publish to a topic: the road that it would take, and for each matching\n" +
 			"subscription in the cluster whether it would be delivered, by whom, or why not. Nothing is sent.",
+		Example: "  skein explain meters/7 --qos 1 --as ann --publisher ann-phone",
 	}
 	cmd.Flags().Uint32Var(&qos, "qos", 0, "the publish's QoS")
 	cmd.Flags().BoolVar(&retain, "retain", false, "as if the message was to be retained")
 	cmd.Flags().StringVar(&publisher, "publisher", "", "the publisher's client `ID`")
+	cmd.Flags().StringVar(&user, "as", "", "also whether this `USER` may publish to it; '': a client without a user name")
 	a.flags(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		if qos > 2 {
 			return usageError("--qos: %d is not 0, 1 or 2", qos)
 		}
 		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
-			res, err := c.Explain(ctx, &adminpb.ExplainRequest{Topic: args[0], Qos: qos, Retain: retain, Publisher: publisher})
+			res, err := c.Explain(ctx, &adminpb.ExplainRequest{
+				Topic: args[0], Qos: qos, Retain: retain, Publisher: publisher, Username: user, AsUser: cmd.Flags().Changed("as"),
+			})
 			if err != nil {
 				return err
+			}
+			switch {
+			case res.Refused:
+				fmt.Fprintf(a.env.Out, "It is refused and counted as not_allowed: %s.\n", readable([]byte(res.Verdict), 400))
+			case res.Verdict != "":
+				fmt.Fprintf(a.env.Out, "It may be published: %s.\n", readable([]byte(res.Verdict), 400))
 			}
 			fmt.Fprintf(a.env.Out, "It goes by the %s: %s.\n", res.Road, res.Reason)
 			for _, m := range res.Missing {

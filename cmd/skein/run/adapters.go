@@ -86,6 +86,11 @@ func (l local) Road(req *adminpb.ExplainRequest) (road, reason string) {
 	return l.n.broker.Road(req.Topic, byte(req.Qos), req.Retain, persistent)
 }
 
+// MayPublish implements admin.Local.
+func (l local) MayPublish(username, client, topic string) (bool, string) {
+	return l.n.rules.CanI(username, client, fsm.ActionPublish, topic)
+}
+
 // MayReceive implements admin.Local.
 func (l local) MayReceive(client, topic string) bool {
 	i, _ := l.n.fsm.Session(client)
