@@ -31,6 +31,7 @@ var roles = map[string]operators.Role{
 	adminpb.Admin_ListClients_FullMethodName:       operators.View,
 	adminpb.Admin_ListSessions_FullMethodName:      operators.View,
 	adminpb.Admin_ListSubscriptions_FullMethodName: operators.View,
+	adminpb.Admin_ListRoutes_FullMethodName:        operators.View,
 	adminpb.Admin_ListRetained_FullMethodName:      operators.View,
 	adminpb.Admin_DescribeClient_FullMethodName:    operators.View,
 	adminpb.Admin_Explain_FullMethodName:           operators.View,

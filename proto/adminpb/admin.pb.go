@@ -1276,6 +1276,226 @@ func (x *ListSubscriptionsResponse) GetNextToken() string {
 	return ""
 }
 
+type Route struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`            // of a shared subscription, else empty
+	Nodes         []string               `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`            // that have connected subscribers
+	Clients       uint32                 `protobuf:"varint,4,opt,name=clients,proto3" json:"clients,omitempty"`       // subscribers that are connected
+	Offline       uint32                 `protobuf:"varint,5,opt,name=offline,proto3" json:"offline,omitempty"`       // subscribers that are not
+	Persistent    uint32                 `protobuf:"varint,6,opt,name=persistent,proto3" json:"persistent,omitempty"` // subscribers with a persistent session, of both
+	Qos           uint32                 `protobuf:"varint,7,opt,name=qos,proto3" json:"qos,omitempty"`               // the highest that was granted
+	Logged        bool                   `protobuf:"varint,8,opt,name=logged,proto3" json:"logged,omitempty"`         // a publish at QoS 1 or 2 goes by the log for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Route) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *Route) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Route) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Route) GetClients() uint32 {
+	if x != nil {
+		return x.Clients
+	}
+	return 0
+}
+
+func (x *Route) GetOffline() uint32 {
+	if x != nil {
+		return x.Offline
+	}
+	return 0
+}
+
+func (x *Route) GetPersistent() uint32 {
+	if x != nil {
+		return x.Persistent
+	}
+	return 0
+}
+
+func (x *Route) GetQos() uint32 {
+	if x != nil {
+		return x.Qos
+	}
+	return 0
+}
+
+func (x *Route) GetLogged() bool {
+	if x != nil {
+		return x.Logged
+	}
+	return false
+}
+
+type ListRoutesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Page          *Page                  `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
+	Topic         string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`    // only those that match this topic
+	Shared        bool                   `protobuf:"varint,3,opt,name=shared,proto3" json:"shared,omitempty"` // only shared groups
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRoutesRequest) Reset() {
+	*x = ListRoutesRequest{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRoutesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRoutesRequest) ProtoMessage() {}
+
+func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
+func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListRoutesRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+func (x *ListRoutesRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ListRoutesRequest) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+type ListRoutesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Routes        []*Route               `protobuf:"bytes,1,rep,name=routes,proto3" json:"routes,omitempty"`
+	Missing       []*Missing             `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
+	NextToken     string                 `protobuf:"bytes,3,opt,name=next_token,json=nextToken,proto3" json:"next_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRoutesResponse) Reset() {
+	*x = ListRoutesResponse{}
+	mi := &file_proto_adminpb_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRoutesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRoutesResponse) ProtoMessage() {}
+
+func (x *ListRoutesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_adminpb_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRoutesResponse.ProtoReflect.Descriptor instead.
+func (*ListRoutesResponse) Descriptor() ([]byte, []int) {
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListRoutesResponse) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *ListRoutesResponse) GetMissing() []*Missing {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *ListRoutesResponse) GetNextToken() string {
+	if x != nil {
+		return x.NextToken
+	}
+	return ""
+}
+
 type Retained struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -1291,7 +1511,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[14]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1523,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[14]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1536,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{14}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Retained) GetTopic() string {
@@ -1379,7 +1599,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[15]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1611,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[15]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1624,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{15}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRetainedRequest) GetPage() *Page {
@@ -1438,7 +1658,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[16]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1670,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[16]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1683,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{16}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListRetainedResponse) GetRetained() []*Retained {
@@ -1492,7 +1712,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[17]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1724,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[17]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1737,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{17}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -1561,7 +1781,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[18]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1793,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[18]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1806,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{18}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DrainProgress) GetNode() string {
@@ -1635,7 +1855,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[19]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1867,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[19]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1880,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{19}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -1692,7 +1912,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[20]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1924,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[20]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1937,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{20}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type TransferLeaderRequest struct {
@@ -1730,7 +1950,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[21]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1962,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[21]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1975,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{21}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TransferLeaderRequest) GetNode() string {
@@ -1781,7 +2001,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[22]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +2013,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[22]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +2026,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{22}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TransferLeaderResponse) GetLeader() string {
@@ -1824,7 +2044,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[23]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2056,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[23]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2069,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{23}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{26}
 }
 
 type VersionResponse struct {
@@ -1865,7 +2085,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[24]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2097,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[24]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2110,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{24}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -1936,7 +2156,7 @@ type StateHashRequest struct {
 
 func (x *StateHashRequest) Reset() {
 	*x = StateHashRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[25]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2168,7 @@ func (x *StateHashRequest) String() string {
 func (*StateHashRequest) ProtoMessage() {}
 
 func (x *StateHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[25]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2181,7 @@ func (x *StateHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHashRequest.ProtoReflect.Descriptor instead.
 func (*StateHashRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{25}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type StateHashResponse struct {
@@ -1974,7 +2194,7 @@ type StateHashResponse struct {
 
 func (x *StateHashResponse) Reset() {
 	*x = StateHashResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[26]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2206,7 @@ func (x *StateHashResponse) String() string {
 func (*StateHashResponse) ProtoMessage() {}
 
 func (x *StateHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[26]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2219,7 @@ func (x *StateHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHashResponse.ProtoReflect.Descriptor instead.
 func (*StateHashResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{26}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StateHashResponse) GetApplied() uint64 {
@@ -2025,7 +2245,7 @@ type DescribeClientRequest struct {
 
 func (x *DescribeClientRequest) Reset() {
 	*x = DescribeClientRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[27]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2257,7 @@ func (x *DescribeClientRequest) String() string {
 func (*DescribeClientRequest) ProtoMessage() {}
 
 func (x *DescribeClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[27]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2270,7 @@ func (x *DescribeClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClientRequest.ProtoReflect.Descriptor instead.
 func (*DescribeClientRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{27}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DescribeClientRequest) GetId() string {
@@ -2074,7 +2294,7 @@ type DescribeClientResponse struct {
 
 func (x *DescribeClientResponse) Reset() {
 	*x = DescribeClientResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[28]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2306,7 @@ func (x *DescribeClientResponse) String() string {
 func (*DescribeClientResponse) ProtoMessage() {}
 
 func (x *DescribeClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[28]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2319,7 @@ func (x *DescribeClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClientResponse.ProtoReflect.Descriptor instead.
 func (*DescribeClientResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{28}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DescribeClientResponse) GetClient() *Client {
@@ -2158,7 +2378,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[29]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2390,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[29]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2403,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{29}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainRequest) GetTopic() string {
@@ -2240,7 +2460,7 @@ type Explained struct {
 
 func (x *Explained) Reset() {
 	*x = Explained{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[30]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2472,7 @@ func (x *Explained) String() string {
 func (*Explained) ProtoMessage() {}
 
 func (x *Explained) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[30]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2485,7 @@ func (x *Explained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explained.ProtoReflect.Descriptor instead.
 func (*Explained) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{30}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Explained) GetSubscription() *Subscription {
@@ -2310,7 +2530,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[31]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2542,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[31]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2555,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{31}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainResponse) GetRoad() string {
@@ -2391,7 +2611,7 @@ type DisconnectClientRequest struct {
 
 func (x *DisconnectClientRequest) Reset() {
 	*x = DisconnectClientRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[32]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2623,7 @@ func (x *DisconnectClientRequest) String() string {
 func (*DisconnectClientRequest) ProtoMessage() {}
 
 func (x *DisconnectClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[32]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2636,7 @@ func (x *DisconnectClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectClientRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectClientRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{32}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DisconnectClientRequest) GetId() string {
@@ -2449,7 +2669,7 @@ type DisconnectClientResponse struct {
 
 func (x *DisconnectClientResponse) Reset() {
 	*x = DisconnectClientResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[33]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2681,7 @@ func (x *DisconnectClientResponse) String() string {
 func (*DisconnectClientResponse) ProtoMessage() {}
 
 func (x *DisconnectClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[33]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2694,7 @@ func (x *DisconnectClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectClientResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectClientResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{33}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DisconnectClientResponse) GetNode() string {
@@ -2494,7 +2714,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[34]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2726,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[34]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2739,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{34}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeleteSessionRequest) GetId() string {
@@ -2544,7 +2764,7 @@ type DeleteSessionResponse struct {
 
 func (x *DeleteSessionResponse) Reset() {
 	*x = DeleteSessionResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[35]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2776,7 @@ func (x *DeleteSessionResponse) String() string {
 func (*DeleteSessionResponse) ProtoMessage() {}
 
 func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[35]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2789,7 @@ func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{35}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{38}
 }
 
 type DeleteRetainedRequest struct {
@@ -2582,7 +2802,7 @@ type DeleteRetainedRequest struct {
 
 func (x *DeleteRetainedRequest) Reset() {
 	*x = DeleteRetainedRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[36]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2814,7 @@ func (x *DeleteRetainedRequest) String() string {
 func (*DeleteRetainedRequest) ProtoMessage() {}
 
 func (x *DeleteRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[36]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2827,7 @@ func (x *DeleteRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRetainedRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{36}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeleteRetainedRequest) GetFilter() string {
@@ -2633,7 +2853,7 @@ type DeleteRetainedResponse struct {
 
 func (x *DeleteRetainedResponse) Reset() {
 	*x = DeleteRetainedResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[37]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2865,7 @@ func (x *DeleteRetainedResponse) String() string {
 func (*DeleteRetainedResponse) ProtoMessage() {}
 
 func (x *DeleteRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[37]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2878,7 @@ func (x *DeleteRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRetainedResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{37}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DeleteRetainedResponse) GetDeleted() uint64 {
@@ -2680,7 +2900,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[38]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2912,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[38]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2925,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{38}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PublishRequest) GetTopic() string {
@@ -2745,7 +2965,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[39]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2977,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[39]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2990,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{39}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PublishResponse) GetMatched() bool {
@@ -2799,7 +3019,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[40]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +3031,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[40]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +3044,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{40}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Event) GetNode() string {
@@ -2909,7 +3129,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[41]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3141,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[41]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3154,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{41}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *EventFilter) GetClient() string {
@@ -2975,7 +3195,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[42]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3207,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[42]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3220,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{42}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListEventsRequest) GetPage() *Page {
@@ -3027,7 +3247,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[43]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3259,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[43]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3272,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{43}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -3080,7 +3300,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[44]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3312,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[44]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3325,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{44}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WatchEventsRequest) GetFilter() *EventFilter {
@@ -3142,7 +3362,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[45]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3374,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[45]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3387,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{45}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TraceRequest) GetClient() string {
@@ -3228,7 +3448,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[46]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3240,7 +3460,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[46]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3253,7 +3473,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{46}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TraceStep) GetNode() string {
@@ -3359,7 +3579,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[47]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3591,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[47]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3604,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{47}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *LogsRequest) GetNode() string {
@@ -3427,7 +3647,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[48]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3439,7 +3659,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[48]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3452,7 +3672,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{48}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *LogLine) GetNode() string {
@@ -3491,7 +3711,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[49]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3723,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[49]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,7 +3736,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{49}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{52}
 }
 
 type BackupChunk struct {
@@ -3534,7 +3754,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[50]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3766,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[50]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3779,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{50}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -3621,7 +3841,7 @@ type RestoreChunk struct {
 
 func (x *RestoreChunk) Reset() {
 	*x = RestoreChunk{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[51]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3633,7 +3853,7 @@ func (x *RestoreChunk) String() string {
 func (*RestoreChunk) ProtoMessage() {}
 
 func (x *RestoreChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[51]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3646,7 +3866,7 @@ func (x *RestoreChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreChunk.ProtoReflect.Descriptor instead.
 func (*RestoreChunk) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{51}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RestoreChunk) GetHeader() *RestoreHeader {
@@ -3675,7 +3895,7 @@ type RestoreHeader struct {
 
 func (x *RestoreHeader) Reset() {
 	*x = RestoreHeader{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[52]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3907,7 @@ func (x *RestoreHeader) String() string {
 func (*RestoreHeader) ProtoMessage() {}
 
 func (x *RestoreHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[52]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3920,7 @@ func (x *RestoreHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreHeader.ProtoReflect.Descriptor instead.
 func (*RestoreHeader) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{52}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RestoreHeader) GetSize() uint64 {
@@ -3745,7 +3965,7 @@ type RestoreResponse struct {
 
 func (x *RestoreResponse) Reset() {
 	*x = RestoreResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[53]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3977,7 @@ func (x *RestoreResponse) String() string {
 func (*RestoreResponse) ProtoMessage() {}
 
 func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[53]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3990,7 @@ func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
 func (*RestoreResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{53}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RestoreResponse) GetBackupIndex() uint64 {
@@ -3825,7 +4045,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[54]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3837,7 +4057,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[54]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3850,7 +4070,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{54}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SnapshotRequest) GetNode() string {
@@ -3877,7 +4097,7 @@ type SnapshotResponse struct {
 
 func (x *SnapshotResponse) Reset() {
 	*x = SnapshotResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[55]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +4109,7 @@ func (x *SnapshotResponse) String() string {
 func (*SnapshotResponse) ProtoMessage() {}
 
 func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[55]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3902,7 +4122,7 @@ func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{55}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SnapshotResponse) GetNode() string {
@@ -3930,7 +4150,7 @@ type CordonNodeRequest struct {
 
 func (x *CordonNodeRequest) Reset() {
 	*x = CordonNodeRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[56]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4162,7 @@ func (x *CordonNodeRequest) String() string {
 func (*CordonNodeRequest) ProtoMessage() {}
 
 func (x *CordonNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[56]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4175,7 @@ func (x *CordonNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CordonNodeRequest.ProtoReflect.Descriptor instead.
 func (*CordonNodeRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{56}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CordonNodeRequest) GetNode() string {
@@ -3988,7 +4208,7 @@ type CordonNodeResponse struct {
 
 func (x *CordonNodeResponse) Reset() {
 	*x = CordonNodeResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[57]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4000,7 +4220,7 @@ func (x *CordonNodeResponse) String() string {
 func (*CordonNodeResponse) ProtoMessage() {}
 
 func (x *CordonNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[57]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4013,7 +4233,7 @@ func (x *CordonNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CordonNodeResponse.ProtoReflect.Descriptor instead.
 func (*CordonNodeResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{57}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CordonNodeResponse) GetChanged() bool {
@@ -4036,7 +4256,7 @@ type RebalanceRequest struct {
 
 func (x *RebalanceRequest) Reset() {
 	*x = RebalanceRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[58]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4048,7 +4268,7 @@ func (x *RebalanceRequest) String() string {
 func (*RebalanceRequest) ProtoMessage() {}
 
 func (x *RebalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[58]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4061,7 +4281,7 @@ func (x *RebalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceRequest.ProtoReflect.Descriptor instead.
 func (*RebalanceRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{58}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RebalanceRequest) GetRate() uint32 {
@@ -4113,7 +4333,7 @@ type RebalanceProgress struct {
 
 func (x *RebalanceProgress) Reset() {
 	*x = RebalanceProgress{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[59]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4125,7 +4345,7 @@ func (x *RebalanceProgress) String() string {
 func (*RebalanceProgress) ProtoMessage() {}
 
 func (x *RebalanceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[59]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4138,7 +4358,7 @@ func (x *RebalanceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceProgress.ProtoReflect.Descriptor instead.
 func (*RebalanceProgress) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{59}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RebalanceProgress) GetNode() string {
@@ -4197,7 +4417,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[60]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4209,7 +4429,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[60]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4222,7 +4442,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{60}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Setting) GetNode() string {
@@ -4278,7 +4498,7 @@ type ListSettingsRequest struct {
 
 func (x *ListSettingsRequest) Reset() {
 	*x = ListSettingsRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[61]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4290,7 +4510,7 @@ func (x *ListSettingsRequest) String() string {
 func (*ListSettingsRequest) ProtoMessage() {}
 
 func (x *ListSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[61]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4303,7 +4523,7 @@ func (x *ListSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSettingsRequest.ProtoReflect.Descriptor instead.
 func (*ListSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{61}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListSettingsRequest) GetNode() string {
@@ -4337,7 +4557,7 @@ type ListSettingsResponse struct {
 
 func (x *ListSettingsResponse) Reset() {
 	*x = ListSettingsResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[62]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4349,7 +4569,7 @@ func (x *ListSettingsResponse) String() string {
 func (*ListSettingsResponse) ProtoMessage() {}
 
 func (x *ListSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[62]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4362,7 +4582,7 @@ func (x *ListSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSettingsResponse.ProtoReflect.Descriptor instead.
 func (*ListSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{62}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListSettingsResponse) GetSettings() []*Setting {
@@ -4392,7 +4612,7 @@ type SetSettingRequest struct {
 
 func (x *SetSettingRequest) Reset() {
 	*x = SetSettingRequest{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[63]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4404,7 +4624,7 @@ func (x *SetSettingRequest) String() string {
 func (*SetSettingRequest) ProtoMessage() {}
 
 func (x *SetSettingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[63]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4417,7 +4637,7 @@ func (x *SetSettingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingRequest) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{63}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SetSettingRequest) GetKey() string {
@@ -4465,7 +4685,7 @@ type SetSettingResponse struct {
 
 func (x *SetSettingResponse) Reset() {
 	*x = SetSettingResponse{}
-	mi := &file_proto_adminpb_admin_proto_msgTypes[64]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4477,7 +4697,7 @@ func (x *SetSettingResponse) String() string {
 func (*SetSettingResponse) ProtoMessage() {}
 
 func (x *SetSettingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_adminpb_admin_proto_msgTypes[64]
+	mi := &file_proto_adminpb_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4490,7 +4710,7 @@ func (x *SetSettingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingResponse) Descriptor() ([]byte, []int) {
-	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{64}
+	return file_proto_adminpb_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetSettingResponse) GetSettings() []*Setting {
@@ -4640,6 +4860,26 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x05topic\x18\x03 \x01(\tR\x05topic\"\xb1\x01\n" +
 	"\x19ListSubscriptionsResponse\x12B\n" +
 	"\rsubscriptions\x18\x01 \x03(\v2\x1c.skein.admin.v1.SubscriptionR\rsubscriptions\x121\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\x12\x1d\n" +
+	"\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"\xc9\x01\n" +
+	"\x05Route\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05nodes\x18\x03 \x03(\tR\x05nodes\x12\x18\n" +
+	"\aclients\x18\x04 \x01(\rR\aclients\x12\x18\n" +
+	"\aoffline\x18\x05 \x01(\rR\aoffline\x12\x1e\n" +
+	"\n" +
+	"persistent\x18\x06 \x01(\rR\n" +
+	"persistent\x12\x10\n" +
+	"\x03qos\x18\a \x01(\rR\x03qos\x12\x16\n" +
+	"\x06logged\x18\b \x01(\bR\x06logged\"k\n" +
+	"\x11ListRoutesRequest\x12(\n" +
+	"\x04page\x18\x01 \x01(\v2\x14.skein.admin.v1.PageR\x04page\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06shared\x18\x03 \x01(\bR\x06shared\"\x95\x01\n" +
+	"\x12ListRoutesResponse\x12-\n" +
+	"\x06routes\x18\x01 \x03(\v2\x15.skein.admin.v1.RouteR\x06routes\x121\n" +
 	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing\x12\x1d\n" +
 	"\n" +
 	"next_token\x18\x03 \x01(\tR\tnextToken\"\xb0\x01\n" +
@@ -4877,12 +5117,14 @@ const file_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x05local\x18\x05 \x01(\bR\x05local\"|\n" +
 	"\x12SetSettingResponse\x123\n" +
 	"\bsettings\x18\x01 \x03(\v2\x17.skein.admin.v1.SettingR\bsettings\x121\n" +
-	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing2\xf5\x11\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.skein.admin.v1.MissingR\amissing2\xca\x12\n" +
 	"\x05Admin\x12P\n" +
 	"\tListNodes\x12 .skein.admin.v1.ListNodesRequest\x1a!.skein.admin.v1.ListNodesResponse\x12V\n" +
 	"\vListClients\x12\".skein.admin.v1.ListClientsRequest\x1a#.skein.admin.v1.ListClientsResponse\x12Y\n" +
 	"\fListSessions\x12#.skein.admin.v1.ListSessionsRequest\x1a$.skein.admin.v1.ListSessionsResponse\x12h\n" +
-	"\x11ListSubscriptions\x12(.skein.admin.v1.ListSubscriptionsRequest\x1a).skein.admin.v1.ListSubscriptionsResponse\x12Y\n" +
+	"\x11ListSubscriptions\x12(.skein.admin.v1.ListSubscriptionsRequest\x1a).skein.admin.v1.ListSubscriptionsResponse\x12S\n" +
+	"\n" +
+	"ListRoutes\x12!.skein.admin.v1.ListRoutesRequest\x1a\".skein.admin.v1.ListRoutesResponse\x12Y\n" +
 	"\fListRetained\x12#.skein.admin.v1.ListRetainedRequest\x1a$.skein.admin.v1.ListRetainedResponse\x12N\n" +
 	"\tDrainNode\x12 .skein.admin.v1.DrainNodeRequest\x1a\x1d.skein.admin.v1.DrainProgress0\x01\x12S\n" +
 	"\n" +
@@ -4923,7 +5165,7 @@ func file_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*Page)(nil),                      // 0: skein.admin.v1.Page
 	(*Missing)(nil),                   // 1: skein.admin.v1.Missing
@@ -4939,158 +5181,166 @@ var file_proto_adminpb_admin_proto_goTypes = []any{
 	(*Subscription)(nil),              // 11: skein.admin.v1.Subscription
 	(*ListSubscriptionsRequest)(nil),  // 12: skein.admin.v1.ListSubscriptionsRequest
 	(*ListSubscriptionsResponse)(nil), // 13: skein.admin.v1.ListSubscriptionsResponse
-	(*Retained)(nil),                  // 14: skein.admin.v1.Retained
-	(*ListRetainedRequest)(nil),       // 15: skein.admin.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),      // 16: skein.admin.v1.ListRetainedResponse
-	(*DrainNodeRequest)(nil),          // 17: skein.admin.v1.DrainNodeRequest
-	(*DrainProgress)(nil),             // 18: skein.admin.v1.DrainProgress
-	(*RemoveNodeRequest)(nil),         // 19: skein.admin.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),        // 20: skein.admin.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),     // 21: skein.admin.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),    // 22: skein.admin.v1.TransferLeaderResponse
-	(*VersionRequest)(nil),            // 23: skein.admin.v1.VersionRequest
-	(*VersionResponse)(nil),           // 24: skein.admin.v1.VersionResponse
-	(*StateHashRequest)(nil),          // 25: skein.admin.v1.StateHashRequest
-	(*StateHashResponse)(nil),         // 26: skein.admin.v1.StateHashResponse
-	(*DescribeClientRequest)(nil),     // 27: skein.admin.v1.DescribeClientRequest
-	(*DescribeClientResponse)(nil),    // 28: skein.admin.v1.DescribeClientResponse
-	(*ExplainRequest)(nil),            // 29: skein.admin.v1.ExplainRequest
-	(*Explained)(nil),                 // 30: skein.admin.v1.Explained
-	(*ExplainResponse)(nil),           // 31: skein.admin.v1.ExplainResponse
-	(*DisconnectClientRequest)(nil),   // 32: skein.admin.v1.DisconnectClientRequest
-	(*DisconnectClientResponse)(nil),  // 33: skein.admin.v1.DisconnectClientResponse
-	(*DeleteSessionRequest)(nil),      // 34: skein.admin.v1.DeleteSessionRequest
-	(*DeleteSessionResponse)(nil),     // 35: skein.admin.v1.DeleteSessionResponse
-	(*DeleteRetainedRequest)(nil),     // 36: skein.admin.v1.DeleteRetainedRequest
-	(*DeleteRetainedResponse)(nil),    // 37: skein.admin.v1.DeleteRetainedResponse
-	(*PublishRequest)(nil),            // 38: skein.admin.v1.PublishRequest
-	(*PublishResponse)(nil),           // 39: skein.admin.v1.PublishResponse
-	(*Event)(nil),                     // 40: skein.admin.v1.Event
-	(*EventFilter)(nil),               // 41: skein.admin.v1.EventFilter
-	(*ListEventsRequest)(nil),         // 42: skein.admin.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),        // 43: skein.admin.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),        // 44: skein.admin.v1.WatchEventsRequest
-	(*TraceRequest)(nil),              // 45: skein.admin.v1.TraceRequest
-	(*TraceStep)(nil),                 // 46: skein.admin.v1.TraceStep
-	(*LogsRequest)(nil),               // 47: skein.admin.v1.LogsRequest
-	(*LogLine)(nil),                   // 48: skein.admin.v1.LogLine
-	(*BackupRequest)(nil),             // 49: skein.admin.v1.BackupRequest
-	(*BackupChunk)(nil),               // 50: skein.admin.v1.BackupChunk
-	(*RestoreChunk)(nil),              // 51: skein.admin.v1.RestoreChunk
-	(*RestoreHeader)(nil),             // 52: skein.admin.v1.RestoreHeader
-	(*RestoreResponse)(nil),           // 53: skein.admin.v1.RestoreResponse
-	(*SnapshotRequest)(nil),           // 54: skein.admin.v1.SnapshotRequest
-	(*SnapshotResponse)(nil),          // 55: skein.admin.v1.SnapshotResponse
-	(*CordonNodeRequest)(nil),         // 56: skein.admin.v1.CordonNodeRequest
-	(*CordonNodeResponse)(nil),        // 57: skein.admin.v1.CordonNodeResponse
-	(*RebalanceRequest)(nil),          // 58: skein.admin.v1.RebalanceRequest
-	(*RebalanceProgress)(nil),         // 59: skein.admin.v1.RebalanceProgress
-	(*Setting)(nil),                   // 60: skein.admin.v1.Setting
-	(*ListSettingsRequest)(nil),       // 61: skein.admin.v1.ListSettingsRequest
-	(*ListSettingsResponse)(nil),      // 62: skein.admin.v1.ListSettingsResponse
-	(*SetSettingRequest)(nil),         // 63: skein.admin.v1.SetSettingRequest
-	(*SetSettingResponse)(nil),        // 64: skein.admin.v1.SetSettingResponse
-	nil,                               // 65: skein.admin.v1.Node.DroppedEntry
-	nil,                               // 66: skein.admin.v1.Client.DroppedEntry
-	nil,                               // 67: skein.admin.v1.Session.DroppedEntry
-	nil,                               // 68: skein.admin.v1.DescribeClientResponse.DroppedEntry
+	(*Route)(nil),                     // 14: skein.admin.v1.Route
+	(*ListRoutesRequest)(nil),         // 15: skein.admin.v1.ListRoutesRequest
+	(*ListRoutesResponse)(nil),        // 16: skein.admin.v1.ListRoutesResponse
+	(*Retained)(nil),                  // 17: skein.admin.v1.Retained
+	(*ListRetainedRequest)(nil),       // 18: skein.admin.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),      // 19: skein.admin.v1.ListRetainedResponse
+	(*DrainNodeRequest)(nil),          // 20: skein.admin.v1.DrainNodeRequest
+	(*DrainProgress)(nil),             // 21: skein.admin.v1.DrainProgress
+	(*RemoveNodeRequest)(nil),         // 22: skein.admin.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),        // 23: skein.admin.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),     // 24: skein.admin.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),    // 25: skein.admin.v1.TransferLeaderResponse
+	(*VersionRequest)(nil),            // 26: skein.admin.v1.VersionRequest
+	(*VersionResponse)(nil),           // 27: skein.admin.v1.VersionResponse
+	(*StateHashRequest)(nil),          // 28: skein.admin.v1.StateHashRequest
+	(*StateHashResponse)(nil),         // 29: skein.admin.v1.StateHashResponse
+	(*DescribeClientRequest)(nil),     // 30: skein.admin.v1.DescribeClientRequest
+	(*DescribeClientResponse)(nil),    // 31: skein.admin.v1.DescribeClientResponse
+	(*ExplainRequest)(nil),            // 32: skein.admin.v1.ExplainRequest
+	(*Explained)(nil),                 // 33: skein.admin.v1.Explained
+	(*ExplainResponse)(nil),           // 34: skein.admin.v1.ExplainResponse
+	(*DisconnectClientRequest)(nil),   // 35: skein.admin.v1.DisconnectClientRequest
+	(*DisconnectClientResponse)(nil),  // 36: skein.admin.v1.DisconnectClientResponse
+	(*DeleteSessionRequest)(nil),      // 37: skein.admin.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil),     // 38: skein.admin.v1.DeleteSessionResponse
+	(*DeleteRetainedRequest)(nil),     // 39: skein.admin.v1.DeleteRetainedRequest
+	(*DeleteRetainedResponse)(nil),    // 40: skein.admin.v1.DeleteRetainedResponse
+	(*PublishRequest)(nil),            // 41: skein.admin.v1.PublishRequest
+	(*PublishResponse)(nil),           // 42: skein.admin.v1.PublishResponse
+	(*Event)(nil),                     // 43: skein.admin.v1.Event
+	(*EventFilter)(nil),               // 44: skein.admin.v1.EventFilter
+	(*ListEventsRequest)(nil),         // 45: skein.admin.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),        // 46: skein.admin.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),        // 47: skein.admin.v1.WatchEventsRequest
+	(*TraceRequest)(nil),              // 48: skein.admin.v1.TraceRequest
+	(*TraceStep)(nil),                 // 49: skein.admin.v1.TraceStep
+	(*LogsRequest)(nil),               // 50: skein.admin.v1.LogsRequest
+	(*LogLine)(nil),                   // 51: skein.admin.v1.LogLine
+	(*BackupRequest)(nil),             // 52: skein.admin.v1.BackupRequest
+	(*BackupChunk)(nil),               // 53: skein.admin.v1.BackupChunk
+	(*RestoreChunk)(nil),              // 54: skein.admin.v1.RestoreChunk
+	(*RestoreHeader)(nil),             // 55: skein.admin.v1.RestoreHeader
+	(*RestoreResponse)(nil),           // 56: skein.admin.v1.RestoreResponse
+	(*SnapshotRequest)(nil),           // 57: skein.admin.v1.SnapshotRequest
+	(*SnapshotResponse)(nil),          // 58: skein.admin.v1.SnapshotResponse
+	(*CordonNodeRequest)(nil),         // 59: skein.admin.v1.CordonNodeRequest
+	(*CordonNodeResponse)(nil),        // 60: skein.admin.v1.CordonNodeResponse
+	(*RebalanceRequest)(nil),          // 61: skein.admin.v1.RebalanceRequest
+	(*RebalanceProgress)(nil),         // 62: skein.admin.v1.RebalanceProgress
+	(*Setting)(nil),                   // 63: skein.admin.v1.Setting
+	(*ListSettingsRequest)(nil),       // 64: skein.admin.v1.ListSettingsRequest
+	(*ListSettingsResponse)(nil),      // 65: skein.admin.v1.ListSettingsResponse
+	(*SetSettingRequest)(nil),         // 66: skein.admin.v1.SetSettingRequest
+	(*SetSettingResponse)(nil),        // 67: skein.admin.v1.SetSettingResponse
+	nil,                               // 68: skein.admin.v1.Node.DroppedEntry
+	nil,                               // 69: skein.admin.v1.Client.DroppedEntry
+	nil,                               // 70: skein.admin.v1.Session.DroppedEntry
+	nil,                               // 71: skein.admin.v1.DescribeClientResponse.DroppedEntry
 }
 var file_proto_adminpb_admin_proto_depIdxs = []int32{
-	65, // 0: skein.admin.v1.Node.dropped:type_name -> skein.admin.v1.Node.DroppedEntry
+	68, // 0: skein.admin.v1.Node.dropped:type_name -> skein.admin.v1.Node.DroppedEntry
 	0,  // 1: skein.admin.v1.ListNodesRequest.page:type_name -> skein.admin.v1.Page
 	2,  // 2: skein.admin.v1.ListNodesResponse.nodes:type_name -> skein.admin.v1.Node
 	1,  // 3: skein.admin.v1.ListNodesResponse.missing:type_name -> skein.admin.v1.Missing
-	66, // 4: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
+	69, // 4: skein.admin.v1.Client.dropped:type_name -> skein.admin.v1.Client.DroppedEntry
 	0,  // 5: skein.admin.v1.ListClientsRequest.page:type_name -> skein.admin.v1.Page
 	5,  // 6: skein.admin.v1.ListClientsResponse.clients:type_name -> skein.admin.v1.Client
 	1,  // 7: skein.admin.v1.ListClientsResponse.missing:type_name -> skein.admin.v1.Missing
-	67, // 8: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
+	70, // 8: skein.admin.v1.Session.dropped:type_name -> skein.admin.v1.Session.DroppedEntry
 	0,  // 9: skein.admin.v1.ListSessionsRequest.page:type_name -> skein.admin.v1.Page
 	8,  // 10: skein.admin.v1.ListSessionsResponse.sessions:type_name -> skein.admin.v1.Session
 	1,  // 11: skein.admin.v1.ListSessionsResponse.missing:type_name -> skein.admin.v1.Missing
 	0,  // 12: skein.admin.v1.ListSubscriptionsRequest.page:type_name -> skein.admin.v1.Page
 	11, // 13: skein.admin.v1.ListSubscriptionsResponse.subscriptions:type_name -> skein.admin.v1.Subscription
 	1,  // 14: skein.admin.v1.ListSubscriptionsResponse.missing:type_name -> skein.admin.v1.Missing
-	0,  // 15: skein.admin.v1.ListRetainedRequest.page:type_name -> skein.admin.v1.Page
-	14, // 16: skein.admin.v1.ListRetainedResponse.retained:type_name -> skein.admin.v1.Retained
-	5,  // 17: skein.admin.v1.DescribeClientResponse.client:type_name -> skein.admin.v1.Client
-	8,  // 18: skein.admin.v1.DescribeClientResponse.session:type_name -> skein.admin.v1.Session
-	11, // 19: skein.admin.v1.DescribeClientResponse.subscriptions:type_name -> skein.admin.v1.Subscription
-	68, // 20: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
-	1,  // 21: skein.admin.v1.DescribeClientResponse.missing:type_name -> skein.admin.v1.Missing
-	40, // 22: skein.admin.v1.DescribeClientResponse.events:type_name -> skein.admin.v1.Event
-	11, // 23: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
-	30, // 24: skein.admin.v1.ExplainResponse.subscriptions:type_name -> skein.admin.v1.Explained
-	1,  // 25: skein.admin.v1.ExplainResponse.missing:type_name -> skein.admin.v1.Missing
-	0,  // 26: skein.admin.v1.ListEventsRequest.page:type_name -> skein.admin.v1.Page
-	41, // 27: skein.admin.v1.ListEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
-	40, // 28: skein.admin.v1.ListEventsResponse.events:type_name -> skein.admin.v1.Event
-	1,  // 29: skein.admin.v1.ListEventsResponse.missing:type_name -> skein.admin.v1.Missing
-	41, // 30: skein.admin.v1.WatchEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
-	52, // 31: skein.admin.v1.RestoreChunk.header:type_name -> skein.admin.v1.RestoreHeader
-	60, // 32: skein.admin.v1.ListSettingsResponse.settings:type_name -> skein.admin.v1.Setting
-	1,  // 33: skein.admin.v1.ListSettingsResponse.missing:type_name -> skein.admin.v1.Missing
-	60, // 34: skein.admin.v1.SetSettingResponse.settings:type_name -> skein.admin.v1.Setting
-	1,  // 35: skein.admin.v1.SetSettingResponse.missing:type_name -> skein.admin.v1.Missing
-	3,  // 36: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
-	6,  // 37: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
-	9,  // 38: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
-	12, // 39: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
-	15, // 40: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
-	17, // 41: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
-	19, // 42: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
-	21, // 43: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
-	27, // 44: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
-	29, // 45: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
-	32, // 46: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
-	34, // 47: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
-	36, // 48: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
-	38, // 49: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
-	42, // 50: skein.admin.v1.Admin.ListEvents:input_type -> skein.admin.v1.ListEventsRequest
-	44, // 51: skein.admin.v1.Admin.WatchEvents:input_type -> skein.admin.v1.WatchEventsRequest
-	45, // 52: skein.admin.v1.Admin.Trace:input_type -> skein.admin.v1.TraceRequest
-	47, // 53: skein.admin.v1.Admin.Logs:input_type -> skein.admin.v1.LogsRequest
-	49, // 54: skein.admin.v1.Admin.Backup:input_type -> skein.admin.v1.BackupRequest
-	51, // 55: skein.admin.v1.Admin.Restore:input_type -> skein.admin.v1.RestoreChunk
-	54, // 56: skein.admin.v1.Admin.Snapshot:input_type -> skein.admin.v1.SnapshotRequest
-	56, // 57: skein.admin.v1.Admin.CordonNode:input_type -> skein.admin.v1.CordonNodeRequest
-	58, // 58: skein.admin.v1.Admin.Rebalance:input_type -> skein.admin.v1.RebalanceRequest
-	61, // 59: skein.admin.v1.Admin.ListSettings:input_type -> skein.admin.v1.ListSettingsRequest
-	63, // 60: skein.admin.v1.Admin.SetSetting:input_type -> skein.admin.v1.SetSettingRequest
-	23, // 61: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
-	25, // 62: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
-	4,  // 63: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
-	7,  // 64: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
-	10, // 65: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
-	13, // 66: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
-	16, // 67: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
-	18, // 68: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
-	20, // 69: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
-	22, // 70: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
-	28, // 71: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
-	31, // 72: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
-	33, // 73: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
-	35, // 74: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
-	37, // 75: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
-	39, // 76: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
-	43, // 77: skein.admin.v1.Admin.ListEvents:output_type -> skein.admin.v1.ListEventsResponse
-	40, // 78: skein.admin.v1.Admin.WatchEvents:output_type -> skein.admin.v1.Event
-	46, // 79: skein.admin.v1.Admin.Trace:output_type -> skein.admin.v1.TraceStep
-	48, // 80: skein.admin.v1.Admin.Logs:output_type -> skein.admin.v1.LogLine
-	50, // 81: skein.admin.v1.Admin.Backup:output_type -> skein.admin.v1.BackupChunk
-	53, // 82: skein.admin.v1.Admin.Restore:output_type -> skein.admin.v1.RestoreResponse
-	55, // 83: skein.admin.v1.Admin.Snapshot:output_type -> skein.admin.v1.SnapshotResponse
-	57, // 84: skein.admin.v1.Admin.CordonNode:output_type -> skein.admin.v1.CordonNodeResponse
-	59, // 85: skein.admin.v1.Admin.Rebalance:output_type -> skein.admin.v1.RebalanceProgress
-	62, // 86: skein.admin.v1.Admin.ListSettings:output_type -> skein.admin.v1.ListSettingsResponse
-	64, // 87: skein.admin.v1.Admin.SetSetting:output_type -> skein.admin.v1.SetSettingResponse
-	24, // 88: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
-	26, // 89: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
-	63, // [63:90] is the sub-list for method output_type
-	36, // [36:63] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	0,  // 15: skein.admin.v1.ListRoutesRequest.page:type_name -> skein.admin.v1.Page
+	14, // 16: skein.admin.v1.ListRoutesResponse.routes:type_name -> skein.admin.v1.Route
+	1,  // 17: skein.admin.v1.ListRoutesResponse.missing:type_name -> skein.admin.v1.Missing
+	0,  // 18: skein.admin.v1.ListRetainedRequest.page:type_name -> skein.admin.v1.Page
+	17, // 19: skein.admin.v1.ListRetainedResponse.retained:type_name -> skein.admin.v1.Retained
+	5,  // 20: skein.admin.v1.DescribeClientResponse.client:type_name -> skein.admin.v1.Client
+	8,  // 21: skein.admin.v1.DescribeClientResponse.session:type_name -> skein.admin.v1.Session
+	11, // 22: skein.admin.v1.DescribeClientResponse.subscriptions:type_name -> skein.admin.v1.Subscription
+	71, // 23: skein.admin.v1.DescribeClientResponse.dropped:type_name -> skein.admin.v1.DescribeClientResponse.DroppedEntry
+	1,  // 24: skein.admin.v1.DescribeClientResponse.missing:type_name -> skein.admin.v1.Missing
+	43, // 25: skein.admin.v1.DescribeClientResponse.events:type_name -> skein.admin.v1.Event
+	11, // 26: skein.admin.v1.Explained.subscription:type_name -> skein.admin.v1.Subscription
+	33, // 27: skein.admin.v1.ExplainResponse.subscriptions:type_name -> skein.admin.v1.Explained
+	1,  // 28: skein.admin.v1.ExplainResponse.missing:type_name -> skein.admin.v1.Missing
+	0,  // 29: skein.admin.v1.ListEventsRequest.page:type_name -> skein.admin.v1.Page
+	44, // 30: skein.admin.v1.ListEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
+	43, // 31: skein.admin.v1.ListEventsResponse.events:type_name -> skein.admin.v1.Event
+	1,  // 32: skein.admin.v1.ListEventsResponse.missing:type_name -> skein.admin.v1.Missing
+	44, // 33: skein.admin.v1.WatchEventsRequest.filter:type_name -> skein.admin.v1.EventFilter
+	55, // 34: skein.admin.v1.RestoreChunk.header:type_name -> skein.admin.v1.RestoreHeader
+	63, // 35: skein.admin.v1.ListSettingsResponse.settings:type_name -> skein.admin.v1.Setting
+	1,  // 36: skein.admin.v1.ListSettingsResponse.missing:type_name -> skein.admin.v1.Missing
+	63, // 37: skein.admin.v1.SetSettingResponse.settings:type_name -> skein.admin.v1.Setting
+	1,  // 38: skein.admin.v1.SetSettingResponse.missing:type_name -> skein.admin.v1.Missing
+	3,  // 39: skein.admin.v1.Admin.ListNodes:input_type -> skein.admin.v1.ListNodesRequest
+	6,  // 40: skein.admin.v1.Admin.ListClients:input_type -> skein.admin.v1.ListClientsRequest
+	9,  // 41: skein.admin.v1.Admin.ListSessions:input_type -> skein.admin.v1.ListSessionsRequest
+	12, // 42: skein.admin.v1.Admin.ListSubscriptions:input_type -> skein.admin.v1.ListSubscriptionsRequest
+	15, // 43: skein.admin.v1.Admin.ListRoutes:input_type -> skein.admin.v1.ListRoutesRequest
+	18, // 44: skein.admin.v1.Admin.ListRetained:input_type -> skein.admin.v1.ListRetainedRequest
+	20, // 45: skein.admin.v1.Admin.DrainNode:input_type -> skein.admin.v1.DrainNodeRequest
+	22, // 46: skein.admin.v1.Admin.RemoveNode:input_type -> skein.admin.v1.RemoveNodeRequest
+	24, // 47: skein.admin.v1.Admin.TransferLeader:input_type -> skein.admin.v1.TransferLeaderRequest
+	30, // 48: skein.admin.v1.Admin.DescribeClient:input_type -> skein.admin.v1.DescribeClientRequest
+	32, // 49: skein.admin.v1.Admin.Explain:input_type -> skein.admin.v1.ExplainRequest
+	35, // 50: skein.admin.v1.Admin.DisconnectClient:input_type -> skein.admin.v1.DisconnectClientRequest
+	37, // 51: skein.admin.v1.Admin.DeleteSession:input_type -> skein.admin.v1.DeleteSessionRequest
+	39, // 52: skein.admin.v1.Admin.DeleteRetained:input_type -> skein.admin.v1.DeleteRetainedRequest
+	41, // 53: skein.admin.v1.Admin.Publish:input_type -> skein.admin.v1.PublishRequest
+	45, // 54: skein.admin.v1.Admin.ListEvents:input_type -> skein.admin.v1.ListEventsRequest
+	47, // 55: skein.admin.v1.Admin.WatchEvents:input_type -> skein.admin.v1.WatchEventsRequest
+	48, // 56: skein.admin.v1.Admin.Trace:input_type -> skein.admin.v1.TraceRequest
+	50, // 57: skein.admin.v1.Admin.Logs:input_type -> skein.admin.v1.LogsRequest
+	52, // 58: skein.admin.v1.Admin.Backup:input_type -> skein.admin.v1.BackupRequest
+	54, // 59: skein.admin.v1.Admin.Restore:input_type -> skein.admin.v1.RestoreChunk
+	57, // 60: skein.admin.v1.Admin.Snapshot:input_type -> skein.admin.v1.SnapshotRequest
+	59, // 61: skein.admin.v1.Admin.CordonNode:input_type -> skein.admin.v1.CordonNodeRequest
+	61, // 62: skein.admin.v1.Admin.Rebalance:input_type -> skein.admin.v1.RebalanceRequest
+	64, // 63: skein.admin.v1.Admin.ListSettings:input_type -> skein.admin.v1.ListSettingsRequest
+	66, // 64: skein.admin.v1.Admin.SetSetting:input_type -> skein.admin.v1.SetSettingRequest
+	26, // 65: skein.admin.v1.Admin.Version:input_type -> skein.admin.v1.VersionRequest
+	28, // 66: skein.admin.v1.Admin.StateHash:input_type -> skein.admin.v1.StateHashRequest
+	4,  // 67: skein.admin.v1.Admin.ListNodes:output_type -> skein.admin.v1.ListNodesResponse
+	7,  // 68: skein.admin.v1.Admin.ListClients:output_type -> skein.admin.v1.ListClientsResponse
+	10, // 69: skein.admin.v1.Admin.ListSessions:output_type -> skein.admin.v1.ListSessionsResponse
+	13, // 70: skein.admin.v1.Admin.ListSubscriptions:output_type -> skein.admin.v1.ListSubscriptionsResponse
+	16, // 71: skein.admin.v1.Admin.ListRoutes:output_type -> skein.admin.v1.ListRoutesResponse
+	19, // 72: skein.admin.v1.Admin.ListRetained:output_type -> skein.admin.v1.ListRetainedResponse
+	21, // 73: skein.admin.v1.Admin.DrainNode:output_type -> skein.admin.v1.DrainProgress
+	23, // 74: skein.admin.v1.Admin.RemoveNode:output_type -> skein.admin.v1.RemoveNodeResponse
+	25, // 75: skein.admin.v1.Admin.TransferLeader:output_type -> skein.admin.v1.TransferLeaderResponse
+	31, // 76: skein.admin.v1.Admin.DescribeClient:output_type -> skein.admin.v1.DescribeClientResponse
+	34, // 77: skein.admin.v1.Admin.Explain:output_type -> skein.admin.v1.ExplainResponse
+	36, // 78: skein.admin.v1.Admin.DisconnectClient:output_type -> skein.admin.v1.DisconnectClientResponse
+	38, // 79: skein.admin.v1.Admin.DeleteSession:output_type -> skein.admin.v1.DeleteSessionResponse
+	40, // 80: skein.admin.v1.Admin.DeleteRetained:output_type -> skein.admin.v1.DeleteRetainedResponse
+	42, // 81: skein.admin.v1.Admin.Publish:output_type -> skein.admin.v1.PublishResponse
+	46, // 82: skein.admin.v1.Admin.ListEvents:output_type -> skein.admin.v1.ListEventsResponse
+	43, // 83: skein.admin.v1.Admin.WatchEvents:output_type -> skein.admin.v1.Event
+	49, // 84: skein.admin.v1.Admin.Trace:output_type -> skein.admin.v1.TraceStep
+	51, // 85: skein.admin.v1.Admin.Logs:output_type -> skein.admin.v1.LogLine
+	53, // 86: skein.admin.v1.Admin.Backup:output_type -> skein.admin.v1.BackupChunk
+	56, // 87: skein.admin.v1.Admin.Restore:output_type -> skein.admin.v1.RestoreResponse
+	58, // 88: skein.admin.v1.Admin.Snapshot:output_type -> skein.admin.v1.SnapshotResponse
+	60, // 89: skein.admin.v1.Admin.CordonNode:output_type -> skein.admin.v1.CordonNodeResponse
+	62, // 90: skein.admin.v1.Admin.Rebalance:output_type -> skein.admin.v1.RebalanceProgress
+	65, // 91: skein.admin.v1.Admin.ListSettings:output_type -> skein.admin.v1.ListSettingsResponse
+	67, // 92: skein.admin.v1.Admin.SetSetting:output_type -> skein.admin.v1.SetSettingResponse
+	27, // 93: skein.admin.v1.Admin.Version:output_type -> skein.admin.v1.VersionResponse
+	29, // 94: skein.admin.v1.Admin.StateHash:output_type -> skein.admin.v1.StateHashResponse
+	67, // [67:95] is the sub-list for method output_type
+	39, // [39:67] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_proto_adminpb_admin_proto_init() }
@@ -5104,7 +5354,7 @@ func file_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_adminpb_admin_proto_rawDesc), len(file_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   69,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Admin_ListClients_FullMethodName       = "/skein.admin.v1.Admin/ListClients"
 	Admin_ListSessions_FullMethodName      = "/skein.admin.v1.Admin/ListSessions"
 	Admin_ListSubscriptions_FullMethodName = "/skein.admin.v1.Admin/ListSubscriptions"
+	Admin_ListRoutes_FullMethodName        = "/skein.admin.v1.Admin/ListRoutes"
 	Admin_ListRetained_FullMethodName      = "/skein.admin.v1.Admin/ListRetained"
 	Admin_DrainNode_FullMethodName         = "/skein.admin.v1.Admin/DrainNode"
 	Admin_RemoveNode_FullMethodName        = "/skein.admin.v1.Admin/RemoveNode"
@@ -63,6 +64,9 @@ type AdminClient interface {
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// ListSubscriptions lists subscriptions in order of client id, then filter.
 	ListSubscriptions(ctx context.Context, in *ListSubscriptionsRequest, opts ...grpc.CallOption) (*ListSubscriptionsResponse, error)
+	// ListRoutes lists for each filter, and each shared group of one, who subscribes to it, put together: where a message
+	// that matches goes.
+	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesResponse, error)
 	// ListRetained lists retained messages in order of their topics.
 	ListRetained(ctx context.Context, in *ListRetainedRequest, opts ...grpc.CallOption) (*ListRetainedResponse, error)
 	// DrainNode moves every client off a node and takes it out of service; the stream reports how
@@ -164,6 +168,16 @@ func (c *adminClient) ListSubscriptions(ctx context.Context, in *ListSubscriptio
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSubscriptionsResponse)
 	err := c.cc.Invoke(ctx, Admin_ListSubscriptions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRoutesResponse)
+	err := c.cc.Invoke(ctx, Admin_ListRoutes_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -469,6 +483,9 @@ type AdminServer interface {
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// ListSubscriptions lists subscriptions in order of client id, then filter.
 	ListSubscriptions(context.Context, *ListSubscriptionsRequest) (*ListSubscriptionsResponse, error)
+	// ListRoutes lists for each filter, and each shared group of one, who subscribes to it, put together: where a message
+	// that matches goes.
+	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error)
 	// ListRetained lists retained messages in order of their topics.
 	ListRetained(context.Context, *ListRetainedRequest) (*ListRetainedResponse, error)
 	// DrainNode moves every client off a node and takes it out of service; the stream reports how
@@ -547,6 +564,9 @@ func (UnimplementedAdminServer) ListSessions(context.Context, *ListSessionsReque
 }
 func (UnimplementedAdminServer) ListSubscriptions(context.Context, *ListSubscriptionsRequest) (*ListSubscriptionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSubscriptions not implemented")
+}
+func (UnimplementedAdminServer) ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRoutes not implemented")
 }
 func (UnimplementedAdminServer) ListRetained(context.Context, *ListRetainedRequest) (*ListRetainedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRetained not implemented")
@@ -706,6 +726,24 @@ func _Admin_ListSubscriptions_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).ListSubscriptions(ctx, req.(*ListSubscriptionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListRoutes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRoutesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListRoutes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListRoutes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListRoutes(ctx, req.(*ListRoutesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1093,6 +1131,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSubscriptions",
 			Handler:    _Admin_ListSubscriptions_Handler,
+		},
+		{
+			MethodName: "ListRoutes",
+			Handler:    _Admin_ListRoutes_Handler,
 		},
 		{
 			MethodName: "ListRetained",

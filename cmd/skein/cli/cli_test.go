@@ -94,6 +94,17 @@ func (fake) ListSubscriptions(_ context.Context, req *adminpb.ListSubscriptionsR
 	return &adminpb.ListSubscriptionsResponse{Subscriptions: all}, nil
 }
 
+func (fake) ListRoutes(_ context.Context, req *adminpb.ListRoutesRequest) (*adminpb.ListRoutesResponse, error) {
+	all := []*adminpb.Route{
+		{Filter: "x/#", Nodes: []string{"node1", "node3"}, Clients: 3, Offline: 1, Persistent: 2, Qos: 2, Logged: true},
+		{Filter: "y/+", Group: "g", Nodes: []string{"node2"}, Clients: 1, Qos: 1},
+	}
+	if req.Shared {
+		all = all[1:]
+	}
+	return &adminpb.ListRoutesResponse{Routes: all}, nil
+}
+
 func (fake) ListRetained(_ context.Context, req *adminpb.ListRetainedRequest) (*adminpb.ListRetainedResponse, error) {
 	if req.Filter == "a/#/b" {
 		return nil, status.Error(codes.InvalidArgument, "filter: # must be the last level")

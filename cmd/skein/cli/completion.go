@@ -79,7 +79,7 @@ func (a *asker) names(cmd *cobra.Command, r resource, begun string) (out []strin
 		c := services{adminpb.NewAdminClient(conn), adminpb.NewAccessClient(conn)}
 		page := &adminpb.Page{}
 		if r.paged && begun != "" && !strings.ContainsAny(begun, ",=!<>~\"") { // else the node sends all of them
-			page.Selector = orElse(map[string]string{"subscriptions": "client", "retained": "topic"}[r.name], "id") + "~" + begun
+			page.Selector = orElse(map[string]string{"subscriptions": "client", "retained": "topic", "routes": "filter", "shared": "filter"}[r.name], "id") + "~" + begun
 		}
 		for len(out) < completionLimit {
 			l := &listing{}

@@ -85,9 +85,9 @@ func (o *getOptions) check() error {
 
 func newGet(a *asker) *cobra.Command {
 	get := &cobra.Command{
-		Use: "get", Short: "List nodes, clients, sessions, subscriptions, retained messages, settings, users, groups, roles or bans", Args: subcommand,
+		Use: "get", Short: "List nodes, clients, sessions, subscriptions, routes, shared groups, retained messages, settings, users, groups, roles or bans", Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError("'%s' wants what to list: nodes, clients, sessions, subscriptions, retained, settings, users, groups, roles or bans", cmd.CommandPath())
+			return usageError("'%s' wants what to list: nodes, clients, sessions, subscriptions, routes, shared, retained, settings, users, groups, roles or bans", cmd.CommandPath())
 		},
 	}
 	for _, r := range resources() {

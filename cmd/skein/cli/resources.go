@@ -51,7 +51,7 @@ func yes(b bool) string {
 }
 
 func resources() []resource {
-	return []resource{nodes(), clients(), sessions(), subscriptions(), retained(), settings(), users(), groups(), roles(), bans()}
+	return []resource{nodes(), clients(), sessions(), subscriptions(), routes(), shared(), retained(), settings(), users(), groups(), roles(), bans()}
 }
 
 func nodes() resource {
