@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,13 +14,22 @@ import (
 	"github.com/skein-mqtt/skein/proto/adminpb"
 )
 
-// accessFile is what 'skein apply' reads.
-type accessFile struct {
+// appliedFile is what 'skein apply' reads.
+type appliedFile struct {
 	Defaults *fileDefaults `yaml:"defaults"`
 	Roles    []fileRole    `yaml:"roles"`
 	Groups   []fileGroup   `yaml:"groups"`
 	Users    []fileUser    `yaml:"users"`
 	Bans     []fileBan     `yaml:"bans"`
+
+	Settings yaml.MapSlice  `yaml:"settings"` // in the order of the file
+	Retained []fileRetained `yaml:"retained"`
+}
+
+type fileRetained struct {
+	Topic   string `yaml:"topic"`
+	Payload string `yaml:"payload"`
+	QoS     uint32 `yaml:"qos"`
 }
 
 type fileDefaults struct {
@@ -64,10 +74,11 @@ type fileBan struct {
 func newApply(a *asker) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Make users, groups, roles, bans and default access as a file says", Args: arguments(),
-		Long: "Make users, groups, roles, bans and default access as a YAML file says: all of it at once, or nothing. What the\n" +
-			"file does not name stays. A user without password or passwordHash keeps the password that it has; a password\n" +
-			"leaves this process only hashed.\n\n" +
+		Use: "apply -f FILE", Short: "Make users, groups, roles, bans, default access, settings and retained messages as a file says", Args: arguments(),
+		Long: "Make users, groups, roles, bans and default access as a YAML file says: all of it at once, or nothing; then settings,\n" +
+			"until the nodes restart, and retained messages, one after the other. What the file does not name stays. A user without\n" +
+			"password or passwordHash keeps the password that it has; a password leaves this process only hashed. An empty payload\n" +
+			"removes what is retained.\n\n" +
 			"  defaults: {publish: deny, subscribe: deny, anonymousGroup: guests}\n" +
 			"  roles:\n" +
 			"  - name: reader\n" +
@@ -77,7 +88,10 @@ func newApply(a *asker) *cobra.Command {
 			"  users:\n" +
 			"  - {name: ann, password: secret, roles: [\"reader:5\"], groups: [guests]}\n" +
 			"  bans:\n" +
-			"  - {network: 192.0.2.0/24, for: 1h, reason: scans}",
+			"  - {network: 192.0.2.0/24, for: 1h, reason: scans}\n" +
+			"  settings: {log.level: debug}\n" +
+			"  retained:\n" +
+			"  - {topic: meters/unit, payload: kWh, qos: 1}",
 	}
 	a.flags(cmd)
 	cmd.Flags().StringVarP(&path, "filename", "f", "", "the `FILE` to read; -: standard input")
@@ -85,24 +99,53 @@ func newApply(a *asker) *cobra.Command {
 		if path == "" {
 			return usageError("'%s' wants a file: -f FILE", cmd.CommandPath())
 		}
-		changes, names, err := readAccess(path)
+		f, err := readApplied(path)
 		if err != nil {
 			return err
 		}
-		if len(changes) == 0 {
+		changes, names, err := f.access(path)
+		if err != nil {
+			return err
+		}
+		if len(changes)+len(f.Settings)+len(f.Retained) == 0 {
 			return fmt.Errorf("%s: there is nothing in it", path)
 		}
-		results, err := a.change(cmd.Context(), changes...)
-		for i, r := range results {
-			fmt.Fprintf(a.env.Out, "%s %s\n", readable([]byte(names[i]), 200), r)
+		if len(changes) > 0 {
+			results, err := a.change(cmd.Context(), changes...)
+			for i, r := range results {
+				fmt.Fprintf(a.env.Out, "%s %s\n", readable([]byte(names[i]), 200), r)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return err
+		for _, s := range f.Settings {
+			if err := a.setSetting(cmd.Context(), &adminpb.SetSettingRequest{Key: fmt.Sprint(s.Key), Value: fmt.Sprint(s.Value)}); err != nil {
+				return fmt.Errorf("settings: %v: %w", s.Key, err)
+			}
+		}
+		for _, r := range f.Retained {
+			if err := a.retain(cmd.Context(), r); err != nil {
+				return fmt.Errorf("retained: %s: %w", r.Topic, err)
+			}
+		}
+		return nil
 	})
 	return cmd
 }
 
-// readAccess reads a file into changes, in an order in which none names what comes later.
-func readAccess(path string) (changes []*adminpb.AccessChange, names []string, err error) {
+// retain has a message retained, or removes the one that is, and prints so.
+func (a *asker) retain(ctx context.Context, r fileRetained) error {
+	return a.once(ctx, func(ctx context.Context, c adminpb.AdminClient) error {
+		_, err := c.Publish(ctx, &adminpb.PublishRequest{Topic: r.Topic, Payload: []byte(r.Payload), Qos: r.QoS, Retain: true})
+		if err == nil {
+			fmt.Fprintf(a.env.Out, "retained/%s %s\n", readable([]byte(r.Topic), 200), would(r.Payload == "", "published", "removed"))
+		}
+		return err
+	})
+}
+
+func readApplied(path string) (f appliedFile, err error) {
 	var data []byte
 	if path == "-" {
 		data, err = io.ReadAll(os.Stdin)
@@ -110,12 +153,16 @@ func readAccess(path string) (changes []*adminpb.AccessChange, names []string, e
 		data, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("-f: %w", err)
+		return f, fmt.Errorf("-f: %w", err)
 	}
-	var f accessFile
 	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
-		return nil, nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false)) // without the source: it may hold passwords
+		return f, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false)) // without the source: it may hold passwords
 	}
+	return f, nil
+}
+
+// access is the file's changes, in an order in which none names what comes later.
+func (f *appliedFile) access(path string) (changes []*adminpb.AccessChange, names []string, err error) {
 	var errs []error
 	put := func(name string, c *adminpb.AccessChange, err error) {
 		if err != nil {

@@ -187,6 +187,13 @@ func (fake) DeleteSession(context.Context, *adminpb.DeleteSessionRequest) (*admi
 	return &adminpb.DeleteSessionResponse{}, nil
 }
 
+func (fake) Publish(_ context.Context, req *adminpb.PublishRequest) (*adminpb.PublishResponse, error) {
+	if strings.ContainsAny(req.Topic, "+#") || !req.Retain {
+		return nil, status.Errorf(codes.InvalidArgument, "topic %q: retain %v", req.Topic, req.Retain)
+	}
+	return &adminpb.PublishResponse{}, nil
+}
+
 func (fake) DeleteRetained(context.Context, *adminpb.DeleteRetainedRequest) (*adminpb.DeleteRetainedResponse, error) {
 	return &adminpb.DeleteRetainedResponse{Deleted: 12}, nil
 }
@@ -254,7 +261,7 @@ func TestTranscripts(t *testing.T) {
 			if code := ExitCode(err); code != 0 {
 				text += fmt.Sprintf("exit %d\n", code)
 			}
-			for _, name := range []string{"$USERS", "$BAD", "$UNKNOWN", "$DIR"} {
+			for _, name := range []string{"$USERS", "$BAD", "$UNKNOWN", "$OTHER", "$FIXED", "$EMPTY", "$DIR"} {
 				text = strings.ReplaceAll(text, files.Replace(name), name)
 			}
 			text = strings.NewReplacer(contexts, "$CONTEXTS", server, "$SERVER", strings.TrimPrefix(ready.URL, "http://"), "$HTTP").Replace(text)

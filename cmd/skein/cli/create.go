@@ -14,12 +14,12 @@ import (
 
 func newCreate(a *asker) *cobra.Command {
 	create := &cobra.Command{
-		Use: "create", Short: "Create a user, a group, a role or a ban", Args: subcommand,
+		Use: "create", Short: "Create a user, a group, a role, a ban or a retained message", Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError("'%s' wants what to create: user NAME, group NAME, role NAME, or ban client|user|network VALUE", cmd.CommandPath())
+			return usageError("'%s' wants what to create: user NAME, group NAME, role NAME, ban client|user|network VALUE, or retained TOPIC PAYLOAD", cmd.CommandPath())
 		},
 	}
-	create.AddCommand(newCreateUser(a), newCreateGroup(a), newCreateRole(a), newCreateBan(a))
+	create.AddCommand(newCreateUser(a), newCreateGroup(a), newCreateRole(a), newCreateBan(a), newCreateRetained(a))
 	return create
 }
 
@@ -131,6 +131,24 @@ func newCreateBan(a *asker) *cobra.Command {
 		}
 		put := &adminpb.PutBan{Ban: &adminpb.Ban{Kind: args[0], Value: args[1], Reason: reason}, Seconds: seconds}
 		return a.changeOne(cmd.Context(), "ban/"+args[0]+"/"+args[1], &adminpb.AccessChange{Op: &adminpb.AccessChange_PutBan{PutBan: put}, Create: true})
+	})
+	return cmd
+}
+
+func newCreateRetained(a *asker) *cobra.Command {
+	var r fileRetained
+	cmd := &cobra.Command{
+		Use: "retained TOPIC PAYLOAD", Short: "Publish a message that is retained", Args: arguments("TOPIC", "PAYLOAD"),
+		Long: "Publish a message that is retained, as the operator: whoever subscribes gets it, now and later. What was retained\n" +
+			"for the topic is replaced.",
+	}
+	a.flags(cmd)
+	cmd.Flags().Uint32Var(&r.QoS, "qos", 0, "of the message")
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		if r.Topic, r.Payload = args[0], args[1]; r.Payload == "" {
+			return usageError("PAYLOAD: is empty, which removes what is retained: use 'skein delete retained'")
+		}
+		return a.retain(cmd.Context(), r)
 	})
 	return cmd
 }

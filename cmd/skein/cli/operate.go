@@ -166,24 +166,29 @@ func newSet(a *asker) *cobra.Command {
 	dryRunFlag(cmd.Flags(), &req.DryRun)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		req.Key, req.Value = args[0], args[1]
-		return a.once(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
-			res, err := c.SetSetting(ctx, req)
-			if err != nil {
-				return err
-			}
-			for _, s := range res.Settings {
-				fmt.Fprintf(a.env.Out, "node/%s %s=%s%s\n", s.Node, s.Key, s.Value, dry(req.DryRun))
-			}
-			for _, m := range res.Missing {
-				fmt.Fprintf(a.env.Err, "skein: node %s did not answer: %s; it is not changed there\n", m.Node, m.Reason)
-			}
-			if len(res.Missing) > 0 {
-				return errors.New("it is not changed everywhere")
-			}
-			return nil
-		})
+		return a.setSetting(cmd.Context(), req)
 	})
 	return cmd
+}
+
+// setSetting changes a setting and prints where.
+func (a *asker) setSetting(ctx context.Context, req *adminpb.SetSettingRequest) error {
+	return a.once(ctx, func(ctx context.Context, c adminpb.AdminClient) error {
+		res, err := c.SetSetting(ctx, req)
+		if err != nil {
+			return err
+		}
+		for _, s := range res.Settings {
+			fmt.Fprintf(a.env.Out, "node/%s %s=%s%s\n", s.Node, s.Key, s.Value, dry(req.DryRun))
+		}
+		for _, m := range res.Missing {
+			fmt.Fprintf(a.env.Err, "skein: node %s did not answer: %s; it is not changed there\n", m.Node, m.Reason)
+		}
+		if len(res.Missing) > 0 {
+			return errors.New("it is not changed everywhere")
+		}
+		return nil
+	})
 }
 
 func settings() resource {

@@ -115,8 +115,15 @@ users:
 bans:
 - {client: a, user: b}
 `)
+	other := write("other.yaml", `settings: {log.level: debug}
+retained:
+- {topic: meters/unit, payload: kWh, qos: 1}
+- {topic: meters/old, payload: ""}
+`)
+	fixed := write("fixed.yaml", "settings: {mqtt.max_qos: 1}\n")
+	empty := write("empty.yaml", "users: []\n")
 	unknown := write("unknown.yaml", "users:\n- {name: ann, pasword: secret}\n")
-	return strings.NewReplacer("$USERS", good, "$BAD", bad, "$UNKNOWN", unknown, "$DIR", dir)
+	return strings.NewReplacer("$USERS", good, "$BAD", bad, "$UNKNOWN", unknown, "$OTHER", other, "$FIXED", fixed, "$EMPTY", empty, "$DIR", dir)
 }
 
 func TestRules(t *testing.T) {
