@@ -283,3 +283,19 @@ func TestEnhancedAuthentication(t *testing.T) {
 		plain.expect("DISCONNECT 82", "closed")
 	})
 }
+
+// TestUsernameAsClientID: nobody gets another user's session, whatever client id it names.
+func TestUsernameAsClientID(t *testing.T) {
+	cluster(t, 1, func(c *broker.Config) { c.UsernameAsClientID = true }, func(w *world) {
+		ann := w.connect(w.one, as("ann", "device"))
+		bob := w.connect(w.one, as("bob", "device"))
+		ann.subscribed("t:1")
+		bob.publish(1, "t", "x")
+		bob.expect("PUBACK 1 00")
+		ann.expect(message("t", 1, "x"))
+		again := w.connect(w.one, as("ann", "another"))
+		ann.expect("DISCONNECT 8e", "closed")
+		again.subscribed("t:1")
+		w.dial(w.one, clean("ann")).expect("CONNACK 87", "closed")
+	})
+}

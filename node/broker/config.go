@@ -87,6 +87,7 @@ type Config struct {
 	SharedAvailable     bool
 	DenySubscribe       []string
 	LegacySuback        bool
+	UsernameAsClientID  bool          // whatever client id the CONNECT has; who has no user name is refused
 	SysInterval         time.Duration // 0: no $SYS topics
 	MaxBufferedBytes    int           // waiting to be written to one client; required
 	MaxTopicLevels      int

@@ -41,7 +41,12 @@ func (c *client) open(first byte, body []byte, ba *conn.Batch) error {
 	}
 	c.connect = p
 	c.info = info{id: p.ClientID, username: p.Username, keepalive: p.KeepAlive, window: int(c.b.cfg.MaxInflight)}
-	if p.ClientID == "" {
+	switch {
+	case c.b.cfg.UsernameAsClientID && p.Username == "":
+		return c.refuse(mqtt.NotAuthorized, ba)
+	case c.b.cfg.UsernameAsClientID:
+		c.info.id = p.Username
+	case p.ClientID == "":
 		c.info.id = assignedID()
 	}
 	if limit := c.b.cfg.MaxKeepalive; limit > 0 && (p.KeepAlive == 0 || p.KeepAlive > limit) {

@@ -120,6 +120,7 @@ type MQTT struct {
 	SharedAvailable          bool          `key:"shared_available" doc:"Whether shared subscriptions may be made."`
 	DenySubscribe            []string      `key:"deny_subscribe" doc:"Filters that nobody may subscribe to."`
 	LegacySuback             bool          `key:"legacy_suback" doc:"Answer a refused subscription with 0x80 on 5.0, too."`
+	UsernameAsClientID       bool          `key:"username_as_client_id" doc:"Take the user name for the client id, whatever the client says, so that nobody can take over another user's session: one connection a user."`
 	SysInterval              time.Duration `key:"sys_interval" doc:"How often $SYS topics are published. 0: never."`
 	MaxBufferedBytes         Size          `key:"max_buffered_bytes" doc:"Bytes that wait to be written to one client; above it QoS 0 messages for it are dropped."`
 	MaxTopicLevels           int           `key:"max_topic_levels" doc:"Levels that a topic or a filter may have."`

@@ -153,7 +153,7 @@ func init() {
 		},
 		"plugin": plugin, "auth_plugin": plugin, "global_plugin": plugin, "plugin_load": plugin, "plugin_use": plugin,
 		"auth_plugin_deny_special_chars": says(Needless, "names with + and # never fill the holes of a pattern"),
-		"use_username_as_clientid":       says(Missing, "give users a client id of their own: 'skein create user --client-id'"),
+		"use_username_as_clientid":       yesNo("mqtt.username_as_client_id"),
 		"clientid_prefixes":              says(Missing, "give users a client id of their own: 'skein create user --client-id'"),
 		"allow_zero_length_clientid": func(_ *converter, l line) (Fate, string) {
 			if l.value == "true" {

@@ -428,7 +428,7 @@ func brokerConfig(id string, c *config.Config, logger *slog.Logger) broker.Confi
 		MaxQueuedMessages: m.MaxQueuedMessages, MaxQueuedBytes: uint64(m.MaxQueuedBytes), QueuePolicy: queuePolicies[m.QueuePolicy], QueueQoS0: m.QueueQoS0,
 		SessionExpiryMax: m.SessionExpiryMax, MaxConnections: m.MaxConnections, ConnectTimeout: m.ConnectTimeout,
 		RetainAvailable: m.RetainAvailable, MaxQoS: m.MaxQoS, WildcardAvailable: m.WildcardAvailable,
-		SharedAvailable: m.SharedAvailable, DenySubscribe: m.DenySubscribe, LegacySuback: m.LegacySuback,
+		SharedAvailable: m.SharedAvailable, DenySubscribe: m.DenySubscribe, LegacySuback: m.LegacySuback, UsernameAsClientID: m.UsernameAsClientID,
 		SysInterval: m.SysInterval, MaxBufferedBytes: int(m.MaxBufferedBytes), MaxTopicLevels: m.MaxTopicLevels, MaxTopicLength: m.MaxTopicLength, MaxSubscriptions: m.MaxSubscriptions,
 		MaxPerAddress: m.MaxConnectionsPerAddress, MaxConnectRate: m.MaxConnectRate, MaxMessageRate: m.MaxMessageRate, MaxByteRate: int(m.MaxByteRate),
 		RatePolicy: ratePolicies[m.RatePolicy], MemoryPolicy: memoryPolicies[c.Memory.Policy], MaxRetainedMessages: m.MaxRetainedMessages, MaxRetainedBytes: uint64(m.MaxRetainedBytes),
