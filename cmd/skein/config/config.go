@@ -95,7 +95,7 @@ type Cluster struct {
 	Lease           time.Duration `key:"lease" doc:"A node may serve for so long after it last asked the leader."`
 	Drift           time.Duration `key:"drift" doc:"How far two nodes' clocks may drift apart within a lease. A node is declared dead after lease + drift."`
 	Grace           time.Duration `key:"grace" doc:"A node without a lease keeps its clients for so long, acknowledging nothing; then it closes them."`
-	SnapshotBytes   Size          `key:"snapshot_bytes" doc:"A snapshot is taken when the log has grown by this much."`
+	SnapshotBytes   Size          `key:"snapshot_bytes" doc:"A snapshot is taken when the log has grown by this much, each entry counting 1 KiB more than it has."`
 	CheckInterval   time.Duration `key:"check_interval" doc:"The nodes compare digests of their states so often; one that differs from a majority is quarantined. 0 means never. Equal on all nodes."`
 	LinkBuffer      Size          `key:"link_buffer" doc:"Unacknowledged bytes on the way to one other node before publishers are paused."`
 }
