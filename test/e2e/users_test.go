@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,5 +182,60 @@ func TestUsersWhileANodeStarts(t *testing.T) {
 			t.Errorf("nobody tried: %v", seen)
 		}
 		n.WaitReady()
+	}
+}
+
+// TestUsersByHTTP: users are made, listed and judged by HTTP as well, and their passwords come back to nobody.
+func TestUsersByHTTP(t *testing.T) {
+	beside(t)
+	n := h.Start(t, 1, flags...).Node(1)
+	ask := func(method, request string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+n.HTTP+"/skein.admin.v1.Access/"+method, strings.NewReader(request))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, strings.ReplaceAll(string(text), `": `, `":`)
+	}
+	if out, err := n.Skein("create", "role", "writer", "--rule", "allow publish meters/#"); err != nil {
+		t.Fatalf("skein create role: %v %s", err, out)
+	}
+	if code, text := ask("ChangeAccess", `{"changes":[{"putUser":{"user":{"name":"ann","roles":[{"name":"writer"}]},"password":"told-by-http"}}]}`); code != http.StatusOK {
+		t.Fatalf("ChangeAccess: %d %s", code, text)
+	}
+	for _, q := range []struct {
+		method, request string
+		code            int
+		want            string
+	}{
+		{"ListUsers", `{}`, http.StatusOK, `"name":"ann"`},
+		{"CanI", `{"username":"ann","action":"publish","topic":"meters/7"}`, http.StatusOK, `"allowed":true`},
+		{"CanI", `{"username":"ann","action":"publish","topic":"elsewhere"}`, http.StatusOK, `"allowed":false`},
+		{"CanI", `{"action":"dance"}`, http.StatusBadRequest, "invalid_argument"},
+		{"Nothing", `{}`, http.StatusNotImplemented, "unimplemented"},
+	} {
+		if code, text := ask(q.method, q.request); code != q.code || !strings.Contains(text, q.want) {
+			t.Errorf("%s %s: %d %s", q.method, q.request, code, text)
+		}
+	}
+	n.MustConnect(h.V5, h.Packet{ClientID: "a", Clean: true, Username: "ann", Password: "told-by-http"})
+	for _, file := range []string{n.Log, filepath.Join(n.Data, "audit.log")} {
+		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "told-by-http") {
+			t.Errorf("%s holds the password, or can't be read: %v", file, err)
+		}
+	}
+	out, err := n.Skein("get", "users", "-o", "name")
+	if err != nil || out != "user/ann\n" {
+		t.Errorf("skein get users: %v %s", err, out)
 	}
 }
