@@ -41,6 +41,7 @@ type node struct {
 	cmd      *exec.Cmd
 	exited   chan struct{}
 	expected bool // we are ending it
+	ordered  bool // and have told it so
 }
 
 func (n *node) running() bool {
@@ -89,7 +90,7 @@ func (n *node) start(binary string, args []string) error {
 	}
 	exited := make(chan struct{})
 	n.mu.Lock()
-	n.cmd, n.exited, n.expected, n.paused, n.told = cmd, exited, n.damaged, false, nil
+	n.cmd, n.exited, n.expected, n.ordered, n.paused, n.told = cmd, exited, n.damaged, false, false, nil
 	n.mu.Unlock()
 	go func() { // ends with the process, which end kills and waits for
 		err := cmd.Wait()
@@ -125,9 +126,9 @@ func (n *node) awaitEnd(ctx context.Context, patience time.Duration) {
 	}
 }
 
-// endedItself tells whether the process has ended, and not by a signal.
+// endedItself tells whether the process has ended, and not because of a signal.
 func (n *node) endedItself() bool {
-	return n.cmd != nil && !n.running() && n.cmd.ProcessState.Exited()
+	return n.cmd != nil && !n.running() && !n.ordered && n.cmd.ProcessState.Exited()
 }
 
 // endedWell says what is wrong with how a process ended by itself. It must have told what to do.
@@ -165,7 +166,7 @@ func (n *node) end(s syscall.Signal, patience time.Duration) error {
 		return nil
 	}
 	n.mu.Lock()
-	n.expected = true
+	n.expected, n.ordered = true, true
 	exited := n.exited
 	n.mu.Unlock()
 	n.signal(s)
