@@ -123,7 +123,7 @@ func TestOperations(t *testing.T) {
 	w.say("And what becomes of those that are published, step by step on every node, with the time that each took. The first message:")
 	done := make(chan string, 1)
 	go func() {
-		out, err := one.Skein("trace", "topic", "meters/#", "--steps", "12")
+		out, err := one.Skein("trace", "topic", "meters/#", "--steps", "24")
 		if err != nil {
 			out += err.Error()
 		}
@@ -138,7 +138,7 @@ func TestOperations(t *testing.T) {
 		}
 		select {
 		case out := <-done:
-			w.text.WriteString("```console\n$ skein trace topic meters/# --steps 12\n" + firstMessage(out) + "```\n\n")
+			w.text.WriteString("```console\n$ skein trace topic meters/# --steps 24\n" + firstMessage(out) + "```\n\n")
 		case <-time.After(500 * time.Millisecond): // the trace may not have begun
 			continue
 		}
@@ -175,24 +175,25 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// firstMessage leaves the steps of one message, and nothing of what is said beside them. A node may join the trace in
-// the middle of a message: that one is not it.
+// firstMessage leaves the steps of the first message that was seen from its arrival to its loss at both its receivers, and
+// nothing of what is said beside them: a node may join the trace in the middle of one, or after it.
 func firstMessage(out string) string {
-	var b strings.Builder
-	id := ""
+	head, steps := "", make(map[string]string)
 	for line := range strings.Lines(out) {
-		switch name, _, _ := strings.Cut(line, " "); {
+		name, _, _ := strings.Cut(line, " ")
+		switch {
 		case strings.HasPrefix(line, "skein:"):
 			continue
-		case name == "MESSAGE" || name == id:
-		case id == "" && strings.Contains(line, "   received   "):
-			id = name
-		default:
+		case name == "MESSAGE":
+			head = line
 			continue
 		}
-		b.WriteString(line)
+		steps[name] += line
+		if got := steps[name]; strings.Contains(got, "   received   ") && strings.Contains(got, "   committed   ") && strings.Count(got, "   dropped   ") == 2 {
+			return head + got
+		}
 	}
-	return b.String()
+	return out
 }
 
 func firstDifference(want, got string) string {
