@@ -15,7 +15,7 @@ var elsewhere = map[string]string{
 	"cluster.link_buffer":              "test/e2e.TestLinkBuffer",
 	"cluster.grace":                    "test/e2e.testMinority",
 	"disk.low_bytes":                   "test/e2e.testDiskLow",
-	"disk.low_percent":                 "node/disk.TestLow",
+	"disk.low_percent":                 "test/e2e.testDiskLow",
 	"mqtt.max_connections_per_address": "test/e2e.TestLimitsOfConnections",
 	"mqtt.max_connect_rate":            "test/e2e.TestLimitsOfConnections",
 	"mqtt.max_message_rate":            "test/e2e.TestLimitsOfRates",
@@ -24,8 +24,8 @@ var elsewhere = map[string]string{
 	"mqtt.max_retained_messages":       "test/e2e.TestLimitsOfRetained",
 	"mqtt.max_retained_bytes":          "test/e2e.TestLimitsOfRetained",
 	"memory.limit":                     "test/e2e.TestMemoryLimit",
-	"memory.limit_percent":             "node/memory.TestLimit",
-	"memory.policy":                    "test/e2e.TestMemoryLimit",
+	"memory.limit_percent":             "test/e2e.TestMemoryOfTheMachine",
+	"memory.policy":                    "test/e2e.TestMemoryPause",
 	"auth.max_failures":                "test/e2e.TestLimitOfFailures",
 }
 

@@ -12,7 +12,7 @@ import (
 // room again.
 func TestMemoryLimit(t *testing.T) {
 	beside(t)
-	n := h.Start(t, 1, append(flags[:len(flags):len(flags)], "--set", "memory.limit=64MiB", "--set", "memory.policy=refuse")...).Node(1)
+	n, _ := one(t, "memory.limit=64MiB", "memory.policy=refuse")
 	if limit := n.Metric("skein_memory_limit_bytes"); limit != 64<<20 {
 		t.Fatalf("the limit is %.0f", limit)
 	}
@@ -48,5 +48,62 @@ func TestMemoryLimit(t *testing.T) {
 	h.Await(t, "room again", func() bool { return n.Metric("skein_memory_tight") == 0 })
 	if code := send("kept/0", "small"); code != 0 && code != 0x10 {
 		t.Errorf("with room again: %#02x", code)
+	}
+}
+
+// TestMemoryPause: beyond it, where that is the policy, who publishes waits, and goes on when there is room.
+func TestMemoryPause(t *testing.T) {
+	beside(t)
+	n, hit := one(t, "memory.limit=64MiB", "memory.policy=pause")
+	pub, deleter := clean(t, n, "pub", h.V5), clean(t, n, "deleter", h.V5)
+	large := strings.Repeat("x", 512<<10)
+	kept := 0
+	for tight := false; !tight; kept++ {
+		if kept > 200 {
+			t.Fatal("twice the limit is retained")
+		}
+		pub.MustSend(h.Packet{Type: h.PUBLISH, Topic: fmt.Sprint("kept/", kept), Payload: large, QoS: 1, ID: 1, Retain: true})
+		for acked := false; !acked && !tight; {
+			_, err := pub.Next(quiet)
+			acked, tight = err == nil, err != nil && n.Metric("skein_memory_tight") == 1
+		}
+	}
+	pub.ExpectNothing(quiet)
+	if hit("memory.limit") == 0 {
+		t.Error("the limit is not counted")
+	}
+	for i := range kept {
+		deleter.MustSend(h.Packet{Type: h.PUBLISH, Topic: fmt.Sprint("kept/", i), QoS: 1, ID: 1, Retain: true})
+		deleter.Await(h.PUBACK)
+	}
+	if ack := pub.Await(h.PUBACK); ack.Code != 0 && ack.Code != 0x10 {
+		t.Errorf("with room again: %s", ack)
+	}
+}
+
+// TestMemoryOfTheMachine: without a limit it is so much of what the machine, or the control group, has.
+func TestMemoryOfTheMachine(t *testing.T) {
+	beside(t)
+	n, hit := one(t, "memory.limit_percent=1", "memory.policy=refuse")
+	limit := n.Metric("skein_memory_limit_bytes")
+	if limit <= 0 {
+		t.Fatalf("the limit is %.0f", limit)
+	}
+	if limit > float64(heavy(0, 400<<20)) {
+		t.Skipf("filling %.0f MiB is left to the long run, and to smaller machines", limit/(1<<20))
+	}
+	pub := clean(t, n, "pub", h.V5)
+	large := strings.Repeat("x", 512<<10)
+	for i := 0; ; i++ {
+		if i > int(limit)>>18 {
+			t.Fatal("twice the limit is retained")
+		}
+		pub.MustSend(h.Packet{Type: h.PUBLISH, Topic: fmt.Sprint("kept/", i), Payload: large, QoS: 1, ID: 1, Retain: true})
+		if ack := pub.Await(h.PUBACK); ack.Code == 0x97 {
+			break
+		}
+	}
+	if hit("memory.limit") == 0 {
+		t.Error("the limit is not counted")
 	}
 }

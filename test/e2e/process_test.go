@@ -101,21 +101,23 @@ func testSigterm(t *testing.T, c *h.Cluster) {
 // A node whose disk is nearly full says so and sends clients elsewhere.
 func testDiskLow(t *testing.T, c *h.Cluster) {
 	n := c.Node(1)
-	n.Stop()
-	n.Configure("--set", "disk.low_bytes=1000000TiB", "--set", "disk.low_percent=0")
-	n.Start()
-	var reason string
-	h.Await(t, "the node says that its disk is low", func() bool {
-		var status int
-		status, reason = n.Readiness()
-		if status == http.StatusOK {
-			t.Fatal("the node is ready")
+	for _, percent := range []string{"0", "99"} { // 0: the bytes alone count; 99: that is less
+		n.Stop()
+		n.Configure("--set", "disk.low_bytes=1000000TiB", "--set", "disk.low_percent="+percent)
+		n.Start()
+		var reason string
+		h.Await(t, "the node says that its disk is low", func() bool {
+			var status int
+			status, reason = n.Readiness()
+			if status == http.StatusOK {
+				t.Fatal("the node is ready")
+			}
+			return status == http.StatusServiceUnavailable && strings.Contains(reason, "disk")
+		})
+		t.Log(reason)
+		if low := n.Metric("skein_disk_low"); low != 1 {
+			t.Errorf("skein_disk_low is %v", low)
 		}
-		return status == http.StatusServiceUnavailable && strings.Contains(reason, "disk")
-	})
-	t.Log(reason)
-	if low := n.Metric("skein_disk_low"); low != 1 {
-		t.Errorf("skein_disk_low is %v", low)
 	}
 	n.Stop()
 	n.Configure("--set", "disk.low_bytes=0")
