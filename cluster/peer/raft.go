@@ -23,12 +23,25 @@ func (p *Port) Raft(find func(address string) (server, at string, ok bool)) *Str
 	return &Streams{queue: p.raft, p: p, find: find}
 }
 
-// Dial implements raft.StreamLayer. The stream leads to the server that is meant, or nowhere.
+// Dial implements raft.StreamLayer, for whoever the configuration has under an address.
 func (s *Streams) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	server, at, ok := s.find(string(to))
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", to, ErrOtherServer)
 	}
+	return s.open(server, at, timeout)
+}
+
+// DialServer opens a stream to the server that is meant, or none: another one may have its address by now.
+func (s *Streams) DialServer(id raft.ServerID, to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	server, at, ok := s.find(string(to))
+	if !ok || server != string(id) {
+		return nil, fmt.Errorf("%s at %s: %w", id, to, ErrOtherServer)
+	}
+	return s.open(server, at, timeout)
+}
+
+func (s *Streams) open(server, at string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.p.loud, timeout)
 	defer cancel()
 	return s.p.dial(ctx, at, kindRaft, server)

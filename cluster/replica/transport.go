@@ -51,12 +51,12 @@ func (t *Transport) Interrupt() {
 
 // AppendEntries implements raft.Transport: for heartbeats, which may be held for a moment, and for what is sent
 // outside of a pipeline.
-func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
+func (t *Transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
 	if isHeartbeat(q) {
 		t.pace.wait(id)
-		return t.NetworkTransport.AppendEntries(id, target, q, r)
+		return t.NetworkTransport.AppendEntries(id, target(id, at), q, r)
 	}
-	err := t.NetworkTransport.AppendEntries(id, target, q, r)
+	err := t.NetworkTransport.AppendEntries(id, target(id, at), q, r)
 	if err == nil && r.Success {
 		t.mu.Lock()
 		t.sent[id] = new(state).after(q)
@@ -125,7 +125,14 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if closed {
 		return nil, errInterrupted
 	}
-	c, err := l.StreamLayer.Dial(address, timeout)
+	var c net.Conn
+	var err error
+	id, address := split(address)
+	if d, ok := l.StreamLayer.(ServerDialer); ok {
+		c, err = d.DialServer(id, address, timeout)
+	} else {
+		c, err = l.StreamLayer.Dial(address, timeout)
+	}
 	if err != nil {
 		return nil, err
 	}
