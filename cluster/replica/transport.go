@@ -26,7 +26,7 @@ type Transport struct {
 
 	mu     sync.Mutex
 	pipes  map[*pipe]struct{}
-	newest *mark                    // the last entry that this node applied while it led
+	newest *mark                    // the last entry that this node has applied
 	sent   map[raft.ServerID]*state // by the last request outside of a pipeline
 }
 

@@ -210,7 +210,7 @@ func filled(rule *fsm.Rule, username, clientID string) (string, bool) {
 		return filter, true
 	}
 	out := strings.NewReplacer("%c", clientID, "%u", username).Replace(filter)
-	return out, !strings.HasPrefix(out, "$") || strings.HasPrefix(filter, "$")
+	return out, rule.Deny || !strings.HasPrefix(out, "$") || strings.HasPrefix(filter, "$")
 }
 
 // decide judges an action; by is the rule that made the verdict, where one did. The rules of the

@@ -147,7 +147,7 @@ func TestAccess(t *testing.T) {
 // by now. A refusal would free the packet id at the client alone, and its next message would be taken for the repeat.
 func TestRepeatAfterRevocation(t *testing.T) {
 	r := &rules{secret: "secret"}
-	cluster(t, 2, func(c *broker.Config) { c.Access = r }, func(w *world) {
+	cluster(t, 2, func(c *broker.Config) { c.Access, c.MemoryPolicy = r, broker.MemoryRefuse }, func(w *world) {
 		s := w.connect(w.two, clean("s"))
 		s.subscribed("#:2")
 		p := w.connect(w.one, persistent("p"))
@@ -161,6 +161,10 @@ func TestRepeatAfterRevocation(t *testing.T) {
 		p.expect("PUBREC 7 00")
 		p.send(&mqtt.Publish{Topic: []byte("t"), QoS: 2, PacketID: 8, Payload: []byte("new")})
 		p.expect("PUBREC 8 87")
+		w.one.Broker.Tight(true)
+		p.send(&mqtt.Publish{Topic: []byte("t"), QoS: 2, PacketID: 7, Dup: true, Payload: []byte("once")})
+		p.expect("PUBREC 7 00")
+		w.one.Broker.Tight(false)
 		s.expect(message("t", 2, "once"))
 	})
 }

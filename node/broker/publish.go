@@ -121,7 +121,7 @@ func (c *client) decode(first byte, body []byte, ba *conn.Batch) (*publish, erro
 		c.answer(p, mqtt.QuotaExceeded, ba)
 		return nil, nil
 	}
-	if b.tight.Load() && !p.frees() {
+	if b.tight.Load() && !p.frees() && !repeat {
 		return c.tightened(p, ba)
 	}
 	return p, nil

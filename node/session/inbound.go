@@ -38,8 +38,11 @@ const (
 // Accepted tells whether the log has a QoS 2 message under this packet id already: whatever comes under it is a repeat.
 // Of one that is pending it is not known: it may have been refused.
 func (s *Session) Accepted(id uint16) bool {
+	if !s.cfg.Persistent {
+		return false
+	}
 	st := s.in.ids[id]
-	return s.cfg.Persistent && (st == inKnown || st == inEarlier)
+	return st == inKnown || st == inEarlier
 }
 
 // Publish checks a PUBLISH of the client and opens the slot of its acknowledgement. The topic
